@@ -1,0 +1,53 @@
+# Owns the commands of daily work. Needs node, npm and make; everything else comes from package-lock.json.
+
+arch := $(shell uname -m | sed -e 's/x86_64/x64/' -e 's/aarch64/arm64/')
+# The Node that the executable is made of also builds it and runs its tests: the machine's own may be any.
+node := node_modules/node-linux-$(arch)/bin/node
+installed := node_modules/.installed
+
+# src/main.ts sets it for itself, but from source Node has started its threads before that.
+export UV_THREADPOOL_SIZE = 16
+
+sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard scripts/*.ts)
+# The commit's date is part of the executable.
+commit := $(wildcard .git/logs/HEAD)
+tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
+
+.PHONY: help run dev build test check fix clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+run: dist/sync-node ## build and start the server, in the foreground
+	exec dist/sync-node serve
+
+dev: $(installed) ## run from source, and start again on every change
+	exec $(node) --watch src/main.ts serve
+
+build: dist/sync-node ## make dist/sync-node, the one file that is the product
+
+# One test without the checks, to be quick while working.
+test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name runs test/name.test.ts alone
+	$(node) --import tsx --test $(tests)
+
+check: $(installed) ## formatting, lint, types, unused code
+	node_modules/.bin/oxfmt --check
+	node_modules/.bin/oxlint src scripts test
+	node_modules/.bin/tsc
+	node_modules/.bin/knip
+
+fix: $(installed) ## format, and mend what lint can mend
+	-node_modules/.bin/oxlint --fix --quiet src scripts test
+	node_modules/.bin/oxfmt
+
+clean: ## remove what was built
+	rm -rf dist
+
+dist/sync-node: $(installed) $(sources) $(commit) package.json sea-config.json
+	$(node) scripts/build.ts
+
+$(installed): package-lock.json
+	@case '$(arch)' in x64|arm64) ;; *) echo 'Sync Node builds on x64 and arm64 Linux; this is $(arch).' >&2; exit 1 ;; esac
+	npm ci --ignore-scripts --no-audit --no-fund
+	@test -x $(node) || { echo 'npm did not install node-linux-$(arch), the pinned Node.' >&2; exit 1; }
+	@touch $@

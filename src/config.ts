@@ -1,0 +1,160 @@
+// Owns the configuration: environment variables in, a checked and frozen Config out.
+import { readFileSync } from 'node:fs'
+import { BlockList, isIP } from 'node:net'
+import { resolve } from 'node:path'
+
+export type Environment = Record<string, string | undefined>
+
+type Registration = 'open' | 'invite' | 'closed'
+
+export interface Config {
+  host: string
+  port: number
+  /** Absolute path. */
+  root: string
+  registration: Registration
+  /** Bytes an account may own, or null for no limit. */
+  quota: number | null
+  /** Bytes */
+  maxValueSize: number
+  publicUrl: string | null
+  trustedProxies: BlockList
+  secretKey: string | null
+  logLevel: (typeof LOG_LEVELS)[number]
+  smtpUrl: string | null
+  mailFrom: string | null
+}
+
+/** A wrong setting: the message is one line that names the variable and what it takes. */
+export class ConfigError extends Error {}
+
+const GIB = 1024 ** 3
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
+const REGISTRATIONS = ['open', 'invite', 'closed'] as const
+const UNITS: Record<string, number> = { '': 1, k: 1024, m: 1024 ** 2, g: GIB, t: 1024 ** 4 }
+const MIN_SECRET_CHARACTERS = 32
+
+export function readConfig(environment: Environment): Config {
+  const read = reader(environment)
+  const registration = read('REGISTRATION', oneOf(REGISTRATIONS)) ?? 'open'
+  const publicUrl = read('PUBLIC_URL', httpUrl)
+  const smtpUrl = read('SMTP_URL', smtpServer)
+  const mailFrom = read('MAIL_FROM', address)
+  if (smtpUrl !== null && mailFrom === null) {
+    throw new ConfigError('MAIL_FROM is needed beside SMTP_URL: the address that mail comes from.')
+  }
+  read('DATABASE_URL', (text) => (text.startsWith('file:') ? text : undefined), {
+    takes: 'file: (a database server is not supported yet)',
+  })
+  return Object.freeze({
+    host: read('HOST', hostName) ?? '::',
+    port: read('PORT', wholeNumber(0, 65_535)) ?? 8080,
+    root: resolve(read('STATIC_ROOT', anyText) ?? './data'),
+    registration,
+    quota: readQuota(read, registration),
+    maxValueSize: read('MAX_VALUE_SIZE', size) ?? GIB,
+    publicUrl,
+    trustedProxies: read('TRUSTED_PROXIES', proxies) ?? new BlockList(),
+    secretKey: read('SECRET_KEY', longText),
+    logLevel: read('LOG_LEVEL', oneOf(LOG_LEVELS)) ?? 'info',
+    smtpUrl,
+    mailFrom,
+  })
+}
+
+interface Kind<T> {
+  (text: string): T | undefined
+  takes?: string
+}
+
+type Read = <T>(name: string, parse: Kind<T>, told?: { takes: string }) => T | null
+
+function reader(environment: Environment): Read {
+  return function read(name, parse, told) {
+    const text = readText(environment, name)
+    if (text === undefined) return null
+    const value = parse(text)
+    if (value !== undefined) return value
+    throw new ConfigError(`${name} is wrong: it takes ${told?.takes ?? parse.takes}.`)
+  }
+}
+
+/** The variable, or the file that NAME_FILE names; an empty one is unset, as in a systemd unit. */
+function readText(environment: Environment, name: string): string | undefined {
+  const value = environment[name]?.trim()
+  const file = environment[`${name}_FILE`]?.trim()
+  if (!file) return value || undefined
+  if (value) throw new ConfigError(`${name} and ${name}_FILE are both set: it takes one of them.`)
+  try {
+    return readFileSync(file, 'utf8').trim() || undefined
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError(`${name}_FILE is wrong: it takes a file that can be read (${code}).`)
+  }
+}
+
+function readQuota(read: Read, registration: Registration): number | null {
+  const quota = read('QUOTA', (text) => (text.toLowerCase() === 'none' ? 'none' : size(text)), {
+    takes: 'bytes an account may own, such as 500M or 10G, or none',
+  })
+  if (quota === 'none') return null
+  return quota ?? (registration === 'open' ? GIB : null)
+}
+
+const kind = <T>(takes: string, parse: (text: string) => T | undefined): Kind<T> =>
+  Object.assign((text: string) => parse(text), { takes })
+
+const anyText = kind('a path', (text) => text)
+
+const longText = kind(`at least ${MIN_SECRET_CHARACTERS} characters, random`, (text) =>
+  text.length >= MIN_SECRET_CHARACTERS ? text : undefined,
+)
+
+const oneOf = <const T extends readonly string[]>(values: T): Kind<T[number]> =>
+  kind(values.join(', '), (text) => values.find((value) => value === text.toLowerCase()))
+
+const wholeNumber = (least: number, most: number): Kind<number> =>
+  kind(`a whole number from ${least} to ${most}`, (text) => {
+    const number = Number(text)
+    return /^\d+$/.test(text) && number >= least && number <= most ? number : undefined
+  })
+
+const size = kind('a size in bytes, such as 1048576, 500M or 2G', (text) => {
+  const match = /^(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?$/i.exec(text)
+  if (match === null) return undefined
+  const bytes = Math.floor(Number(match[1]) * (UNITS[(match[2] as string).toLowerCase()] as number))
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined
+})
+
+const hostName = kind('an IP address or host name to listen on', (text) =>
+  isIP(text) !== 0 || /^[\w.-]+$/.test(text) ? text : undefined,
+)
+
+const httpUrl = kind('an address such as https://sync.example.org', (text) => {
+  const url = URL.parse(text)
+  const isPlain =
+    url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === ''
+  return isPlain && url.username === '' ? url.href.replace(/\/$/, '') : undefined
+})
+
+const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) => {
+  const url = URL.parse(text)
+  return url !== null && /^smtps?:$/.test(url.protocol) && url.hostname !== '' ? text : undefined
+})
+
+const address = kind('a mail address, such as sync@example.org', (text) =>
+  /^(?:[^<>\r\n]* <)?[^\s@<>]+@[^\s@<>]+>?$/.test(text) ? text : undefined,
+)
+
+const proxies = kind('IP addresses and networks, such as 10.0.0.1, 192.168.0.0/16', (text) => {
+  const list = new BlockList()
+  for (const entry of text.split(/[\s,]+/).filter(Boolean)) {
+    const [ip = '', prefix, ...rest] = entry.split('/')
+    const family = isIP(ip)
+    const most = family === 4 ? 32 : 128
+    const isPrefix = prefix === undefined || (/^\d+$/.test(prefix) && Number(prefix) <= most)
+    if (family === 0 || rest.length > 0 || !isPrefix) return undefined
+    list.addSubnet(ip, prefix === undefined ? most : Number(prefix), family === 4 ? 'ipv4' : 'ipv6')
+  }
+  return list
+})

@@ -1,0 +1,200 @@
+// Owns the database in a file: the libSQL `Client` interface on node:sqlite, reads on this thread,
+// writes through the writer's.
+import { LibsqlError, type InValue, type ResultSet, type Row } from '@libsql/core/api'
+import { startWorker } from '../packed.ts'
+import type { Database, Statement } from './database.ts'
+import { connect, toLibsqlError } from './sqlite.ts'
+import type {
+  Argument,
+  WriteRequest,
+  WriterData,
+  WriterMessage,
+  WrittenStatement,
+} from './writer.ts'
+
+export interface EmbeddedOptions {
+  path: string
+  /** For a server: the WAL is empty before this resolves. */
+  checkpointFirst: boolean
+  /** The writer found the disk failing, and answers nothing any more: the process has to stop. */
+  onFatal: (reason: string) => void
+  onWarning: (reason: string) => void
+}
+
+interface Waiting {
+  resolve: (results: ResultSet[]) => void
+  reject: (error: unknown) => void
+}
+
+const READ_TIMEOUT_MS = 1000
+
+/** A database that cannot be opened: the message says what is wrong with the file. */
+export class UnusableDatabase extends Error {
+  readonly code: string | undefined
+
+  constructor(code: string | undefined, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+export async function open(
+  options: EmbeddedOptions,
+): Promise<Database & { closed: Promise<void> }> {
+  const writer = await startWriter(options)
+  const reader = connect(options.path, READ_TIMEOUT_MS)
+  reader.database.exec('PRAGMA query_only = ON')
+
+  function read({ sql, args }: Statement): ResultSet {
+    const statement = reader.prepare(sql)
+    const rows = statement.all(...toArguments(args)) as Record<string, unknown>[]
+    return toResultSet({ rows, changes: 0, lastInsertRowid: 0 })
+  }
+
+  return {
+    closed: writer.closed,
+    async execute(statement: Parameters<Database['execute']>[0], args?: unknown) {
+      const one = toStatement(statement, args)
+      if (!isRead(one.sql)) return (await writer.write([one]))[0] as ResultSet
+      try {
+        return read(one)
+      } catch (error) {
+        throw toLibsqlError(error)
+      }
+    },
+    async batch(statements, mode = 'deferred') {
+      const all = statements.map((statement) =>
+        Array.isArray(statement)
+          ? toStatement(statement[0] as string, statement[1])
+          : toStatement(statement),
+      )
+      if (mode === 'write') return writer.write(all)
+      try {
+        reader.database.exec('BEGIN')
+        try {
+          return all.map(read)
+        } finally {
+          reader.database.exec('COMMIT')
+        }
+      } catch (error) {
+        throw toLibsqlError(error)
+      }
+    },
+    close() {
+      reader.database.close()
+      writer.close()
+    },
+  }
+}
+
+async function startWriter(options: EmbeddedOptions) {
+  const data: WriterData = { path: options.path, checkpointFirst: options.checkpointFirst }
+  const worker = startWorker('writer', data)
+  const waiting = new Map<number, Waiting>()
+  const toRequest = requests()
+  const ready = Promise.withResolvers<void>()
+  const closed = Promise.withResolvers<void>()
+
+  function fail(reason: string): void {
+    const error = new LibsqlError(reason, 'UNKNOWN_OUTCOME')
+    for (const { reject } of waiting.values()) reject(error)
+    waiting.clear()
+  }
+
+  function receive(message: WriterMessage): void {
+    if ('answers' in message) {
+      for (const answer of message.answers) {
+        const one = waiting.get(answer.id)
+        waiting.delete(answer.id)
+        if ('results' in answer) one?.resolve(answer.results.map(toResultSet))
+        else one?.reject(new LibsqlError(answer.failure.message, answer.failure.code))
+      }
+    } else if ('ready' in message) ready.resolve()
+    else if ('refused' in message) {
+      ready.reject(new UnusableDatabase(message.refused.code, message.refused.message))
+      void worker.terminate()
+    } else if ('warning' in message) options.onWarning(message.warning)
+    else if ('fatal' in message) options.onFatal(message.fatal)
+    else closed.resolve()
+  }
+
+  worker.on('message', receive)
+  worker.on('error', (error) => {
+    const reason = `the writer stopped: ${error instanceof Error ? error.message : String(error)}`
+    ready.reject(new Error(reason))
+    fail(reason)
+    closed.resolve()
+    options.onFatal(reason)
+  })
+  await ready.promise
+
+  return {
+    closed: closed.promise,
+    write: (statements: Statement[]): Promise<ResultSet[]> =>
+      new Promise((resolve, reject) => {
+        const request = toRequest(statements)
+        waiting.set(request.id, { resolve, reject })
+        worker.postMessage(request)
+      }),
+    close: () => {
+      worker.postMessage('close')
+    },
+  }
+}
+
+/** Answers what makes requests: ids count up, and SQL text is sent once. */
+function requests(): (statements: Statement[]) => WriteRequest {
+  const texts = new Map<string, number>()
+  let nextId = 1
+  return (statements) => {
+    const request: WriteRequest = { id: nextId++, statements: [], bytes: 0 }
+    for (const { sql, args } of statements) {
+      const known = texts.get(sql)
+      const text = known ?? texts.size
+      if (known === undefined) texts.set(sql, text)
+      const values = toArguments(args)
+      for (const value of values) {
+        if (value instanceof Uint8Array) request.bytes += value.byteLength
+      }
+      const isNew = known === undefined
+      request.statements.push(isNew ? { text, sql, args: values } : { text, args: values })
+    }
+    return request
+  }
+}
+
+const isRead = (sql: string): boolean => /^\s*(SELECT|PRAGMA)\b/i.test(sql)
+
+function toStatement(
+  statement: string | { sql: string; args?: unknown },
+  args?: unknown,
+): Statement {
+  return typeof statement === 'string'
+    ? { sql: statement, args: (args ?? []) as InValue[] }
+    : { sql: statement.sql, args: (statement.args ?? []) as InValue[] }
+}
+
+function toArguments(args: Statement['args']): Argument[] {
+  if (!Array.isArray(args)) throw new TypeError('arguments are given by position')
+  return args.map((value) => {
+    if (typeof value === 'boolean') return value ? 1 : 0
+    if (value instanceof Date) return value.getTime()
+    if (value instanceof ArrayBuffer) return new Uint8Array(value)
+    // A view into a larger buffer would travel to the writer with all of that buffer.
+    if (value instanceof Uint8Array && value.byteLength < value.buffer.byteLength) {
+      return Uint8Array.from(value)
+    }
+    return value
+  })
+}
+
+function toResultSet({ rows, changes, lastInsertRowid }: WrittenStatement): ResultSet {
+  return {
+    columns: rows.length > 0 ? Object.keys(rows[0] as object) : [],
+    columnTypes: [],
+    rows: rows as unknown as Row[],
+    rowsAffected: changes,
+    lastInsertRowid: BigInt(lastInsertRowid),
+    toJSON: () => ({ rows }),
+  }
+}

@@ -1,0 +1,100 @@
+// Owns the schema: the embedded migrations, each applied once, in order, whole, and never changed after.
+import { hash } from 'node:crypto'
+import { LibsqlError } from '@libsql/core/api'
+import { listMigrations, readAsset } from '../packed.ts'
+import { sql, type Database, type Statement } from './database.ts'
+
+/** The data and this program do not fit: the message says what to do. */
+export class SchemaError extends Error {}
+
+interface Migration {
+  number: number
+  name: string
+  text: string
+  checksum: string
+}
+
+/** True when nothing was ever stored here. */
+export async function isFresh(database: Database): Promise<boolean> {
+  return (await applied(database)).size === 0
+}
+
+/** Applies what is pending; `first` is added to the first migration's transaction. */
+export async function migrate(database: Database, first: Statement[]): Promise<void> {
+  for (const migration of await pending(database)) {
+    const { number, name, text, checksum } = migration
+    await database.batch(
+      [
+        ...split(text).map((statement) => sql(statement)),
+        ...(number === 1 ? first : []),
+        sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
+          number,
+          name,
+          checksum,
+        ]),
+        sql('UPDATE node SET schema = ?', [number]),
+      ],
+      'write',
+    )
+  }
+}
+
+/** For a command, which changes no schema: throws SchemaError unless the data has this program's. */
+export async function checkSchema(database: Database): Promise<void> {
+  const missing = await pending(database)
+  if (missing.length > 0) {
+    throw new SchemaError(
+      'The data is older than this program: start the server once to upgrade it.',
+    )
+  }
+}
+
+async function pending(database: Database): Promise<Migration[]> {
+  const done = await applied(database)
+  const known = listMigrations().map(load)
+  const newest = known.at(-1)?.number ?? 0
+  for (const [number, checksum] of done) {
+    const migration = known.find((one) => one.number === number)
+    if (migration === undefined && number > newest) {
+      throw new SchemaError(
+        'The data was written by a newer sync-node: use that one, or restore a backup from before.',
+      )
+    }
+    if (migration?.checksum !== checksum) {
+      throw new SchemaError(`The data was made by another migration ${number} than this program's.`)
+    }
+  }
+  return known.filter(({ number }) => !done.has(number))
+}
+
+async function applied(database: Database): Promise<Map<number, string>> {
+  try {
+    const { rows } = await database.execute('SELECT number, checksum FROM migration')
+    return new Map(rows.map((row) => [Number(row['number']), String(row['checksum'])]))
+  } catch (error) {
+    if (error instanceof LibsqlError && error.message.includes('no such table')) return new Map()
+    throw error
+  }
+}
+
+function load(name: string): Migration {
+  const text = readAsset(`migrations/${name}`)
+  return { number: Number(name.slice(0, 4)), name, text, checksum: hash('sha256', text) }
+}
+
+/** The statements of a file: each ends its line with `;`, a trigger with `END;` on a line of its own. */
+function split(text: string): string[] {
+  const statements: string[] = []
+  let lines: string[] = []
+  for (const line of text.split('\n')) {
+    if (lines.length === 0 && (line === '' || line.startsWith('--'))) continue
+    lines.push(line)
+    const isTrigger = (lines[0] as string).startsWith('CREATE TRIGGER')
+    if (isTrigger ? line === 'END;' : line.replace(/ *--.*$/, '').endsWith(';')) {
+      statements.push(lines.join('\n'))
+      lines = []
+    }
+  }
+  if (lines.length > 0) throw new Error('a migration ends inside a statement')
+  return statements
+}

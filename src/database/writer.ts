@@ -1,0 +1,246 @@
+// Owns the only connection of a process that writes: a worker thread that makes one transaction, and
+// so one sync, of all the batches that wait, and answers them when that sync is done.
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
+import { UNKNOWN_OUTCOME } from './database.ts'
+import { SQLITE_IOERR_WRITE, checkpoint, connect, isSqliteError, resultCode } from './sqlite.ts'
+import type { StatementSync } from 'node:sqlite'
+
+export interface WriterData {
+  path: string
+  /** Empty the WAL before the first answer, as a server must: see the start in node.ts. */
+  checkpointFirst: boolean
+}
+
+export type Argument = null | string | number | bigint | Uint8Array
+
+export interface WriteRequest {
+  id: number
+  /** SQL text travels once: afterwards `text` alone names it. */
+  statements: { text: number; sql?: string; args: Argument[] }[]
+  bytes: number
+}
+
+export interface WrittenStatement {
+  rows: Record<string, unknown>[]
+  changes: number
+  lastInsertRowid: number | bigint
+}
+
+export type WriteAnswer =
+  | { id: number; results: WrittenStatement[] }
+  | { id: number; failure: { code: string; message: string } }
+
+export type WriterMessage =
+  | { ready: true }
+  | { refused: { code: string | undefined; message: string } }
+  | { answers: WriteAnswer[] }
+  | { warning: string }
+  | { fatal: string }
+  | { closed: true }
+
+const MAX_GROUP = 64
+const MAX_GROUP_BYTES = 4 * 1024 * 1024
+const MAX_GROUP_CHANGES = 20_000
+const CHECKPOINT_BYTES = 16 * 1024 * 1024
+const BUSY_TIMEOUT_MS = 5000
+
+// The failures of a COMMIT after which nothing can have happened.
+const HARMLESS = new Set([
+  'SQLITE_FULL',
+  'SQLITE_BUSY',
+  'SQLITE_LOCKED',
+  'SQLITE_CONSTRAINT',
+  'SQLITE_READONLY',
+])
+
+const port = parentPort as MessagePort
+const { path, checkpointFirst } = workerData as WriterData
+const texts = new Map<number, string>()
+const returning = new WeakMap<StatementSync, boolean>()
+const queue: WriteRequest[] = []
+let nextCheckpointBytes = CHECKPOINT_BYTES
+let isDead = false
+
+const send = (message: WriterMessage): void => {
+  port.postMessage(message)
+}
+
+let connection: ReturnType<typeof connect>
+try {
+  connection = connect(path, BUSY_TIMEOUT_MS)
+  // After a failed sync the page cache can show WAL frames that are not on the disk, and what would
+  // be committed behind that hole would be lost with it: nothing is served before the WAL is empty.
+  if (checkpointFirst && checkpoint(connection).busy) {
+    send({ refused: { code: 'SQLITE_BUSY', message: 'another process keeps the database busy' } })
+  } else {
+    port.on('message', receive)
+    send({ ready: true })
+  }
+} catch (error) {
+  send({ refused: { code: resultCode(error), message: (error as Error).message } })
+}
+
+function receive(first: WriteRequest | 'close'): void {
+  let isClosing = take(first)
+  while (!isClosing) {
+    for (let more; (more = receiveMessageOnPort(port)) !== undefined;) {
+      if (take(more.message as WriteRequest | 'close')) isClosing = true
+    }
+    if (queue.length === 0) break
+    writeGroup()
+  }
+  if (isClosing) close()
+}
+
+function take(message: WriteRequest | 'close'): boolean {
+  if (message === 'close') return true
+  for (const { text, sql } of message.statements) if (sql !== undefined) texts.set(text, sql)
+  queue.push(message)
+  return false
+}
+
+/** One transaction for as many waiting batches as fit, each under a savepoint of its own. */
+function writeGroup(): void {
+  const group: WriteRequest[] = []
+  let answers: WriteAnswer[] = []
+  try {
+    if (isDead) throw new Error('the writer has stopped')
+    fillGroup(group, answers)
+  } catch (error) {
+    // BEGIN failed, or SQLite gave up the transaction (a full disk): nothing of the group happened.
+    if (group.length === 0) group.push(queue.shift() as WriteRequest)
+    if (connection.database.isTransaction) connection.database.exec('ROLLBACK')
+    send({ answers: refuseAll(group, error, isDead ? 'SQLITE_READONLY' : resultCode(error)) })
+    return
+  }
+  const failure = commit()
+  if (failure !== null) answers = refuseAll(group, failure.error, failure.code)
+  send({ answers })
+  if (failure?.code === UNKNOWN_OUTCOME) {
+    die(`the database could not be written: ${failure.error.message}`)
+  } else checkpointWhenLarge()
+}
+
+function fillGroup(group: WriteRequest[], answers: WriteAnswer[]): void {
+  connection.prepare('BEGIN IMMEDIATE').run()
+  const changesBefore = totalChanges()
+  let bytes = 0
+  while (queue.length > 0 && group.length < MAX_GROUP && bytes < MAX_GROUP_BYTES) {
+    const request = queue.shift() as WriteRequest
+    group.push(request)
+    bytes += request.bytes
+    answers.push(writeOne(request))
+    if (totalChanges() - changesBefore >= MAX_GROUP_CHANGES) break
+  }
+}
+
+/** Null when all of the group is durable. */
+function commit(): { error: Error; code: string | undefined } | null {
+  const { database, prepare } = connection
+  try {
+    prepare('COMMIT').run()
+    statSync(`${path}-wal`) // gone: somebody removed it, and what stands in it with it
+    return null
+  } catch (error) {
+    const isHarmless = HARMLESS.has(resultCode(error) ?? '') || isReadOnly(error)
+    if (isHarmless && database.isTransaction) database.exec('ROLLBACK')
+    return { error: error as Error, code: isHarmless ? resultCode(error) : UNKNOWN_OUTCOME }
+  }
+}
+
+const refuseAll = (
+  group: WriteRequest[],
+  error: unknown,
+  code: string | undefined,
+): WriteAnswer[] => group.map((request) => failed(request, error, code))
+
+function writeOne(request: WriteRequest): WriteAnswer {
+  const { database, prepare } = connection
+  prepare('SAVEPOINT one').run()
+  try {
+    const results = request.statements.map(({ text, args }) =>
+      run(prepare(texts.get(text) as string), args),
+    )
+    prepare('RELEASE one').run()
+    return { id: request.id, results }
+  } catch (error) {
+    if (!database.isTransaction) throw error
+    prepare('ROLLBACK TO one').run()
+    prepare('RELEASE one').run()
+    return failed(request, error)
+  }
+}
+
+function run(statement: StatementSync, args: Argument[]): WrittenStatement {
+  let returnsRows = returning.get(statement)
+  if (returnsRows === undefined) {
+    returnsRows = statement.columns().length > 0
+    returning.set(statement, returnsRows)
+  }
+  if (returnsRows) {
+    const rows = statement.all(...args) as Record<string, unknown>[]
+    return { rows, changes: rows.length, lastInsertRowid: 0 }
+  }
+  const { changes, lastInsertRowid } = statement.run(...args)
+  return { rows: [], changes: Number(changes), lastInsertRowid }
+}
+
+const failed = (request: WriteRequest, error: unknown, code = resultCode(error)): WriteAnswer => ({
+  id: request.id,
+  failure: { code: code ?? 'UNKNOWN', message: (error as Error).message },
+})
+
+function totalChanges(): number {
+  const row = connection.prepare('SELECT total_changes() AS n').get() as { n: number }
+  return row.n
+}
+
+/** A file system that became read-only refuses a write before anything of it can have landed. */
+function isReadOnly(error: unknown): boolean {
+  if (!isSqliteError(error) || error.errcode !== SQLITE_IOERR_WRITE) return false
+  try {
+    accessSync(dirname(path), constants.W_OK)
+    return false
+  } catch (reason) {
+    return (reason as NodeJS.ErrnoException).code === 'EROFS'
+  }
+}
+
+function checkpointWhenLarge(): void {
+  const { size } = statSync(`${path}-wal`)
+  if (size < nextCheckpointBytes) return
+  nextCheckpointBytes = CHECKPOINT_BYTES
+  try {
+    // A reader of another process (a backup) may keep the WAL for long: nobody waits for it here.
+    connection.database.exec('PRAGMA busy_timeout = 0')
+    if (checkpoint(connection).busy) nextCheckpointBytes = size + CHECKPOINT_BYTES
+  } catch (error) {
+    if (HARMLESS.has(resultCode(error) ?? '') || isReadOnly(error)) {
+      nextCheckpointBytes = size + CHECKPOINT_BYTES
+      send({ warning: `the checkpoint has to wait: ${(error as Error).message}` })
+    } else {
+      die(`the checkpoint failed: ${(error as Error).message}`)
+    }
+  } finally {
+    connection.database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`)
+  }
+}
+
+function die(reason: string): void {
+  isDead = true
+  send({ fatal: reason })
+}
+
+function close(): void {
+  while (queue.length > 0) writeGroup()
+  try {
+    if (!isDead) checkpoint(connection)
+  } catch (error) {
+    send({ warning: `the last checkpoint failed: ${(error as Error).message}` })
+  }
+  connection.database.close()
+  send({ closed: true })
+  port.close()
+}

@@ -1,0 +1,28 @@
+// Owns the type of what the domain is handed: everything that a test may replace or a node opens.
+import type { Blobs } from './blobs/disk.ts'
+import type { Clock } from './clock.ts'
+import type { Config } from './config.ts'
+import type { Database } from './database/database.ts'
+import type { Limiter } from './limit.ts'
+import type { Log } from './log.ts'
+import type { Mailer } from './mail.ts'
+import type { Passwords } from './password.ts'
+import type { Keys } from './secret.ts'
+import type { Space } from './space.ts'
+import type { RandomBytes } from './token.ts'
+
+export interface Deps {
+  config: Config
+  database: Database
+  /** What the checks in the background found. */
+  health: { isDamaged: boolean }
+  blobs: Blobs
+  clock: Clock
+  keys: Keys
+  limiter: Limiter
+  log: Log
+  mailer: Mailer | null
+  passwords: Passwords
+  random: RandomBytes
+  space: Space
+}

@@ -1,0 +1,226 @@
+// Owns what is done in the background, a little at a time: what expired, what was superseded, what a
+// deleted account left. No transaction of it touches more than 1,000 rows.
+import { TimeSpan } from 'oslo'
+import { sql, type Statement } from './database/database.ts'
+import type { Deps } from './deps.ts'
+
+const SLICE = 500
+// A GET that read the row just before opens the file within this time, or reads the row again.
+const GRACE_MS = new TimeSpan(5, 'm').milliseconds()
+const TRASH_MS = new TimeSpan(7, 'd').milliseconds()
+const TOMBSTONE_MS = new TimeSpan(180, 'd').milliseconds()
+const VACUUM_PAGES = 500
+
+type HousekeepingDeps = Pick<Deps, 'blobs' | 'clock' | 'database' | 'log' | 'space'>
+
+export interface Housekeeping {
+  /** Does all that is due, as it is done each minute; does not start twice at once. */
+  run(): Promise<void>
+  /** Resolves when a running round has come to its next pause. */
+  stop(): Promise<void>
+}
+
+export function housekeeping(deps: HousekeepingDeps): Housekeeping {
+  let isStopped = false
+  let running: Promise<void> | undefined
+  const isDue = (): boolean => !isStopped
+
+  async function round(): Promise<void> {
+    try {
+      await keepTime(deps)
+      for (const expired of EXPIRED) await inSlices(deps, expired, isDue)
+      await forgetTombstones(deps, isDue)
+      await buryDead(deps, isDue)
+      await collectGarbage(deps, isDue)
+      await deps.blobs.emptyTrash(deps.clock.now() - TRASH_MS)
+      await giveSpaceBack(deps, isDue)
+      await deps.space.keepReserve()
+    } catch (error) {
+      deps.log.warn({ err: error }, 'housekeeping had to stop; it goes on in a minute')
+    }
+  }
+
+  return {
+    run() {
+      running ??= round().finally(() => {
+        running = undefined
+      })
+      return running
+    },
+    async stop() {
+      isStopped = true
+      await running
+    },
+  }
+}
+
+/** Writes down the newest time that is believed, so that a clock set back is noticed. */
+async function keepTime({ database, clock }: HousekeepingDeps): Promise<void> {
+  await database.execute(sql('UPDATE node SET newest = max(newest, ?)', [clock.now()]))
+}
+
+const EXPIRED = [
+  `DELETE FROM sync_session WHERE token IN (
+     SELECT token FROM sync_session WHERE expiration <= ? LIMIT ${SLICE})`,
+  `DELETE FROM password_reset_token WHERE id IN (
+     SELECT id FROM password_reset_token WHERE expiration <= ? LIMIT ${SLICE})`,
+  `DELETE FROM invitation WHERE token IN (
+     SELECT token FROM invitation WHERE expiration <= ? LIMIT ${SLICE})`,
+  `DELETE FROM hold WHERE id IN (SELECT id FROM hold WHERE until <= ? LIMIT ${SLICE})`,
+]
+
+async function inSlices(
+  { database, clock }: HousekeepingDeps,
+  statement: string,
+  isDue: () => boolean,
+): Promise<void> {
+  while (isDue()) {
+    const { rowsAffected } = await database.execute(sql(statement, [clock.now()]))
+    if (rowsAffected < SLICE) return
+  }
+}
+
+/** Tombstones go after 180 days; the account remembers up to where, for its older cursors. */
+async function forgetTombstones(
+  { database, clock }: HousekeepingDeps,
+  isDue: () => boolean,
+): Promise<void> {
+  const oldest = `SELECT sync_account_id, store_key, change_seq FROM tombstone WHERE since <= ?
+    ORDER BY since, sync_account_id, store_key LIMIT ${SLICE}`
+  while (isDue()) {
+    const before = clock.now() - TOMBSTONE_MS
+    const results = await database.batch(
+      [
+        sql(
+          `UPDATE sync_account SET forgotten_seq = max(forgotten_seq, o.seq)
+           FROM (SELECT sync_account_id, max(change_seq) AS seq FROM (${oldest}) GROUP BY 1) o
+           WHERE number = o.sync_account_id`,
+          [before],
+        ),
+        sql(
+          `DELETE FROM tombstone WHERE (sync_account_id, store_key) IN (
+             SELECT sync_account_id, store_key FROM (${oldest}))`,
+          [before],
+        ),
+      ],
+      'write',
+    )
+    if ((results[1]?.rowsAffected ?? 0) < SLICE) return
+  }
+}
+
+// A store that no living account OWNs: nobody sees it any more.
+const IS_DEAD = `NOT EXISTS (
+  SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
+  WHERE o.store_key = p.store_key AND o.permission = 'OWN' AND a.dead = 0)`
+
+/** Removes what deleted accounts left: others' permissions on their stores, the stores, themselves. */
+async function buryDead({ database }: HousekeepingDeps, isDue: () => boolean): Promise<void> {
+  const dead = await database.execute(sql('SELECT number FROM sync_account WHERE dead = 1'))
+  for (const { number } of dead.rows) {
+    while (isDue() && !(await burySlice(database, Number(number))));
+  }
+}
+
+async function burySlice(database: Deps['database'], number: number): Promise<boolean> {
+  const write = async (...statements: Statement[]) => {
+    const results = await database.batch(statements, 'write')
+    return results[0]?.rowsAffected ?? 0
+  }
+  const { rows } = await database.execute(
+    sql('SELECT store_key FROM account_permission WHERE sync_account_id = ? LIMIT 50', [number]),
+  )
+  if (rows.length > 0) {
+    const keys = JSON.stringify(rows.map((row) => row['store_key']))
+    const others = sql(
+      `DELETE FROM account_permission WHERE (sync_account_id, store_key) IN (
+         SELECT p.sync_account_id, p.store_key FROM account_permission p
+         WHERE p.store_key IN (SELECT value FROM json_each(?1)) AND p.sync_account_id <> ?2
+           AND ${IS_DEAD} LIMIT 150)`,
+      [keys, number],
+    )
+    if ((await write(others)) > 0) return false
+    await write(
+      sql(
+        `DELETE FROM sync_store WHERE store_key IN (
+           SELECT p.store_key FROM account_permission p
+           WHERE p.store_key IN (SELECT value FROM json_each(?)) AND ${IS_DEAD})`,
+        [keys],
+      ),
+      sql(
+        `DELETE FROM account_permission
+         WHERE sync_account_id = ? AND store_key IN (SELECT value FROM json_each(?))`,
+        [number, keys],
+      ),
+    )
+    return false
+  }
+  for (const statement of [
+    `DELETE FROM tombstone WHERE sync_account_id = ?1 AND store_key IN (
+       SELECT store_key FROM tombstone WHERE sync_account_id = ?1 LIMIT ${SLICE})`,
+    `DELETE FROM account_grant WHERE (sync_account_id, grantee) IN (
+       SELECT sync_account_id, grantee FROM account_grant
+       WHERE sync_account_id = ?1 OR grantee = ?1 LIMIT ${SLICE})`,
+  ]) {
+    if ((await write(sql(statement, [number]))) > 0) return false
+  }
+  await write(sql('DELETE FROM sync_account WHERE number = ? AND dead = 1', [number]))
+  return true
+}
+
+/** Removes superseded files once nobody can be about to open them, and no backup holds them. */
+async function collectGarbage(
+  { blobs, clock, database }: HousekeepingDeps,
+  isDue: () => boolean,
+): Promise<void> {
+  while (isDue()) {
+    const now = clock.now()
+    const { rows } = await database.execute(
+      sql(
+        `SELECT store_file FROM blob_garbage
+         WHERE since <= ? AND NOT EXISTS (SELECT 1 FROM hold WHERE until > ?) LIMIT ${SLICE}`,
+        [now - GRACE_MS, now],
+      ),
+    )
+    const files = rows.map((row) => String(row['store_file']))
+    for (const file of files) await blobs.remove(file)
+    if (files.length > 0) {
+      await database.execute(
+        sql('DELETE FROM blob_garbage WHERE store_file IN (SELECT value FROM json_each(?))', [
+          JSON.stringify(files),
+        ]),
+      )
+    }
+    if (files.length < SLICE) return
+  }
+}
+
+/** Gives pages that deletions freed back to the file system. */
+async function giveSpaceBack({ database }: HousekeepingDeps, isDue: () => boolean): Promise<void> {
+  while (isDue()) {
+    const { rows } = await database.execute('PRAGMA freelist_count')
+    // Some are kept: the next writes need pages again.
+    if (Number(rows[0]?.['freelist_count']) < 4 * VACUUM_PAGES) return
+    await database.batch([sql(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`)], 'write')
+  }
+}
+
+/** Sets aside the files of earlier starts that no row names: their writer died before its commit. */
+export async function sweep({ blobs, clock, database }: HousekeepingDeps): Promise<number> {
+  let moved = 0
+  const files = await blobs.listEarlier()
+  for (let i = 0; i < files.length; i += SLICE) {
+    const slice = files.slice(i, i + SLICE)
+    const { rows } = await database.execute(
+      sql(
+        `SELECT f.value AS file FROM json_each(?) f
+         WHERE NOT EXISTS (SELECT 1 FROM sync_store WHERE store_file = f.value)
+           AND NOT EXISTS (SELECT 1 FROM blob_garbage WHERE store_file = f.value)`,
+        [JSON.stringify(slice)],
+      ),
+    )
+    for (const { file } of rows) await blobs.moveToTrash(String(file), clock.now())
+    moved += rows.length
+  }
+  return moved
+}

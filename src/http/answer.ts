@@ -1,0 +1,92 @@
+// Owns what every answer carries. Each is made once, with all its headers: a header added afterwards
+// costs the adapter a second set.
+import type { Store } from '../store.ts'
+import { versionHeaders } from '../store.ts'
+
+const EXPOSED = [
+  'Accept-Ranges',
+  'Allow',
+  'Content-Disposition',
+  'Content-Length',
+  'Content-Range',
+  'ETag',
+  'Last-Modified',
+  'Repr-Digest',
+  'Retry-After',
+  'WWW-Authenticate',
+  'X-Request-Id',
+  'X-Sync-Key',
+  'X-Sync-Meta',
+  'X-Sync-Quota-Limit',
+  'X-Sync-Quota-Used',
+  'X-Sync-Token',
+].join(', ')
+
+const ALLOWED = [
+  'Authorization',
+  'Content-Digest',
+  'Content-Type',
+  'If-Match',
+  'If-None-Match',
+  'If-Range',
+  'Last-Event-ID',
+  'Range',
+  'Repr-Digest',
+  'X-Sync-Meta',
+  'X-Sync-Token',
+].join(', ')
+
+/** On every answer: any origin may ask, without credentials, and a browser guesses no type. */
+export const COMMON_HEADERS = {
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Expose-Headers': EXPOSED,
+  'X-Content-Type-Options': 'nosniff',
+}
+
+const API_HEADERS = { ...COMMON_HEADERS, 'Cache-Control': 'no-store' }
+
+type Headers = Record<string, string>
+
+export const json = (value: unknown, headers?: Headers, status = 200): Response =>
+  new Response(JSON.stringify(value), {
+    status,
+    headers: { ...API_HEADERS, 'Content-Type': 'application/json', ...headers },
+  })
+
+export const jsonHeaders = (headers: Headers): Headers => ({
+  ...API_HEADERS,
+  'Content-Type': 'application/json',
+  ...headers,
+})
+
+export const empty = (headers?: Headers, status = 204): Response =>
+  new Response(null, { status, headers: { ...API_HEADERS, ...headers } })
+
+export const text = (body: string, status: number, headers: Headers): Response =>
+  new Response(body, { status, headers: { ...API_HEADERS, ...headers } })
+
+/** The answer to a preflight, for any path: what is not allowed says so by its own answer. */
+export const preflight = (): Response =>
+  new Response(null, {
+    status: 204,
+    headers: {
+      ...API_HEADERS,
+      Allow: 'GET, HEAD, PUT, POST, DELETE, OPTIONS',
+      'Access-Control-Allow-Methods': 'GET, HEAD, PUT, POST, DELETE',
+      'Access-Control-Allow-Headers': ALLOWED,
+      'Access-Control-Max-Age': '7200',
+    },
+  })
+
+/** The headers of an answer that stands for a store's value, with or without it. */
+export const valueHeaders = (store: Store): Headers => ({
+  ...COMMON_HEADERS,
+  ...versionHeaders(store),
+  'X-Sync-Key': store.key,
+  'Last-Modified': new Date(store.modified).toUTCString(),
+  'Accept-Ranges': 'bytes',
+  'Cache-Control': 'private, no-cache, no-transform',
+  'Content-Type': 'application/octet-stream',
+  'Content-Disposition': 'attachment',
+  'Content-Security-Policy': "sandbox; default-src 'none'",
+})

@@ -1,0 +1,156 @@
+// Owns the route table, and the way of a request through it: session, key, query, body, handler; and
+// every refusal to its problem.
+import type { HttpBindings } from '@hono/node-server'
+import { Hono, type Context } from 'hono'
+import { safeParse, strictObject, type GenericSchema } from 'valibot'
+import type { Deps } from '../deps.ts'
+import { SyncError, malformed, notFound, unauthorized } from '../errors.ts'
+import * as key from '../key.ts'
+import * as session from '../session.ts'
+import { unique } from '../token.ts'
+import { clientAddress } from './address.ts'
+import { preflight, text } from './answer.ts'
+import { readJson } from './body.ts'
+import { openapiRoute } from './openapi.ts'
+import { toProblem } from './problem.ts'
+import type { Call, Route } from './route.ts'
+import { accountRoutes } from './routes/account.ts'
+import { authRoutes } from './routes/auth.ts'
+import { infoRoutes } from './routes/info.ts'
+import { passwordRoutes } from './routes/password.ts'
+import { permissionRoutes } from './routes/permission.ts'
+import { storeRoutes } from './routes/store.ts'
+
+/** Every route there is. Those of one path stand together, a path before the longer one it begins. */
+export const routes: Route[] = [
+  ...accountRoutes,
+  ...authRoutes,
+  ...passwordRoutes,
+  ...storeRoutes,
+  ...permissionRoutes,
+  ...infoRoutes,
+  openapiRoute(() => routes),
+]
+
+type Env = { Bindings: HttpBindings }
+
+const NO_QUERY = strictObject({})
+const MAX_JSON_BYTES = 64 * 1024
+const BEARER = /^Bearer +([\w-]{43})$/i
+
+export function createApp(deps: Deps): Hono<Env> {
+  // The raw target, not the URL made from it: that has dot segments folded.
+  const app = new Hono<Env>({
+    getPath: (_, options) => pathOf((options as { env: HttpBindings }).env.incoming.url),
+  })
+  const findSession = session.finder(deps)
+
+  async function respond(route: Route, c: Context<Env>): Promise<Response> {
+    const { incoming, outgoing } = c.env
+    const find = async (): Promise<session.Session> => {
+      const [, bearer] = BEARER.exec(incoming.headers.authorization ?? '') ?? []
+      if (bearer === undefined) throw unauthorized()
+      return findSession(bearer)
+    }
+    const self = route.session ? await find() : undefined
+    try {
+      const given = await takeIn(route, c.env)
+      const address = clientAddress(incoming, deps.config.trustedProxies)
+      const call = { deps, incoming, outgoing, self, address, findSession: find, ...given }
+      return await route.handle(call as Call)
+    } catch (error) {
+      // A session that was remembered may have ended: that comes before all that is wrong beside it.
+      const isEarly = error instanceof SyncError && ['REQ01', 'SIZE01'].includes(error.code)
+      if (self !== undefined && isEarly) await session.check(deps, self)
+      throw error
+    }
+  }
+
+  app.options('*', preflight)
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const pattern = path.replace('{key}', '*').replace('{handle}', ':handle')
+    const ofPath = routes.filter((route) => route.path === path)
+    // Hono answers HEAD by the GET handler; a route's own HEAD is there for the documents.
+    for (const route of ofPath) {
+      if (route.method !== 'HEAD') app.on(route.method, pattern, (c) => respond(route, c))
+    }
+    const methods = ofPath.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
+    const allow = [...new Set([...methods, 'OPTIONS'])].join(', ')
+    app.all(pattern, () => {
+      throw methodNotAllowed(allow)
+    })
+  }
+  app.notFound(() => {
+    throw notFound()
+  })
+  app.onError((error) => refuse(deps, error))
+  return app
+}
+
+export const methodNotAllowed = (allow: string): SyncError =>
+  new SyncError('ERR03', 'This path does not take this method: Allow names those it takes.', {
+    headers: { Allow: allow },
+  })
+
+/** The answer to a refusal or fault; a fault is logged under the request id that the answer carries. */
+export function refuse({ log, random }: Pick<Deps, 'log' | 'random'>, error: unknown): Response {
+  const requestId = unique(random)
+  const { status, headers, body } = toProblem(error, requestId)
+  if (!(error instanceof SyncError)) log.error({ err: error, requestId }, 'unexpected error')
+  else if (status >= 500) log.warn({ code: error.code, requestId, cause: reason(error) }, 'refused')
+  return text(body, status, headers)
+}
+
+const reason = (error: SyncError): string | undefined =>
+  error.cause instanceof Error ? error.cause.message : undefined
+
+const pathOf = (target = '/'): string => target.split('?', 1)[0] as string
+
+async function takeIn(route: Route, { incoming, outgoing }: HttpBindings) {
+  const path = pathOf(incoming.url)
+  const last = path.slice(route.path.indexOf('{'))
+  return {
+    key: route.path.endsWith('{key}') ? key.parse(last) : '',
+    handle: last,
+    query: parse(route.query ?? NO_QUERY, parseQuery(incoming.url ?? ''), 'query'),
+    body:
+      route.body &&
+      parse(
+        route.body,
+        await readJson(incoming, outgoing, route.maxBodyBytes ?? MAX_JSON_BYTES),
+        'body',
+      ),
+  }
+}
+
+function parseQuery(target: string): Record<string, string[]> {
+  const query = target.slice(pathOf(target).length + 1)
+  const values: Record<string, string[]> = Object.create(null) as Record<string, string[]>
+  for (const pair of query.split('&').filter(Boolean)) {
+    const [name = '', ...rest] = pair.split('=')
+    const list = (values[decodeQuery(name)] ??= [])
+    list.push(decodeQuery(rest.join('=')))
+  }
+  return values
+}
+
+function decodeQuery(part: string): string {
+  try {
+    return decodeURIComponent(part.replaceAll('+', ' '))
+  } catch {
+    throw malformed('The query is not percent-encoded UTF-8.')
+  }
+}
+
+/** What `schema` makes of a part of the request, or REQ01 that says where it is wrong, never what is. */
+function parse(schema: GenericSchema, input: unknown, where: string): unknown {
+  const result = safeParse(schema, input, { abortEarly: true })
+  if (result.success) return result.output
+  const [issue] = result.issues
+  const known = issue.path?.map(({ key }) => String(key)) ?? []
+  // An unknown member's name is the client's, not ours to repeat.
+  const isUnknown = issue.expected === 'never'
+  const place = [where, ...(isUnknown ? known.slice(0, -1) : known)].join('.')
+  const what = isUnknown ? 'has a member that is not known here' : `takes ${issue.expected}`
+  throw malformed(`The request is malformed: ${place} ${what}.`)
+}

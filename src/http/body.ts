@@ -1,0 +1,70 @@
+// Owns reading a request's body: at once or as it flows, never more than allowed, never for ever.
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { SyncError, malformed } from '../errors.ts'
+
+// A slow phone may take its time for a gigabyte; one that sends less than this holds a socket for nothing.
+const WINDOW_MS = 30_000
+const MIN_WINDOW_BYTES = 4096
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/** Says `100 Continue` to a client that waits for it, now that its body is wanted. */
+export const EXPECTS_CONTINUE = Symbol('expects 100-continue')
+
+/** The body as it flows. Throws REQ01 (408) when it is too slow or ends early. */
+export async function* readBody(
+  incoming: IncomingMessage & { [EXPECTS_CONTINUE]?: boolean },
+  outgoing: ServerResponse,
+): AsyncGenerator<Buffer> {
+  if (incoming[EXPECTS_CONTINUE] === true) outgoing.writeContinue()
+  let bytes = 0
+  const timer = setInterval(() => {
+    if (bytes < MIN_WINDOW_BYTES) incoming.destroy(tooSlow())
+    bytes = 0
+  }, WINDOW_MS)
+  timer.unref()
+  try {
+    for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+      bytes += (chunk as Buffer).length
+      yield chunk as Buffer
+    }
+  } catch (error) {
+    throw error instanceof SyncError ? error : endedEarly(error)
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+const tooSlow = (): SyncError =>
+  new SyncError('REQ01', 'The request came too slowly: send it again.', { status: 408 })
+
+const endedEarly = (cause: unknown): SyncError =>
+  new SyncError('REQ01', 'The request ended before its body: send it again.', { cause })
+
+/** The body's length as the client says it, in bytes. */
+export function contentLength(incoming: IncomingMessage): number | undefined {
+  const length = incoming.headers['content-length']
+  return length === undefined ? undefined : Number(length)
+}
+
+/** A JSON body, whatever its Content-Type. Throws REQ01, SIZE01. */
+export async function readJson(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  maxBytes: number,
+): Promise<unknown> {
+  if ((contentLength(incoming) ?? 0) > maxBytes) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of readBody(incoming, outgoing)) {
+    size += chunk.length
+    if (size > maxBytes) throw tooLarge()
+    chunks.push(chunk)
+  }
+  try {
+    return JSON.parse(utf8.decode(Buffer.concat(chunks))) as unknown
+  } catch {
+    throw malformed('The body is not JSON in UTF-8.')
+  }
+}
+
+const tooLarge = (): SyncError => new SyncError('SIZE01', 'The body is larger than this takes.')

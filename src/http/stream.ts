@@ -1,0 +1,112 @@
+// Owns answers that are too large to hold: written straight to the socket, as fast as it takes them.
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import { createHash, type Hash } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constantTimeEqual } from 'oslo/crypto'
+import type { Deps } from '../deps.ts'
+import type { Range } from './conditions.ts'
+
+interface Value {
+  file: FileHandle
+  name: string
+  size: number
+  digest: Uint8Array
+}
+
+const CHUNK_BYTES = 64 * 1024
+
+/**
+ * Sends a value or a range of it from its file, and closes that. The end of a whole value is held
+ * back until its digest agrees: a damaged one is cut short, never sent whole.
+ */
+export async function sendFile(
+  { deps, incoming, outgoing }: { deps: Deps; incoming: IncomingMessage; outgoing: ServerResponse },
+  { file, name, size, digest }: Value,
+  { range, headers }: { range: Range | null; headers: Record<string, string> },
+): Promise<Response> {
+  try {
+    const { size: found } = await file.stat()
+    if (found !== size) deps.blobs.damaged.add(name)
+    if (deps.blobs.damaged.has(name)) throw new Error('the file of a value is damaged')
+    const status = range === null ? 200 : 206
+    if (incoming.method === 'HEAD') return new Response(null, { status, headers })
+    outgoing.writeHead(status, headers)
+    const part = range ?? { start: 0, end: size - 1 }
+    const isWhole = await pump(outgoing, file, part, range === null ? digest : undefined)
+    if (!isWhole && !outgoing.destroyed) {
+      deps.blobs.damaged.add(name)
+      deps.log.error('the file of a value is damaged: run the checks of the disk')
+      outgoing.destroy()
+    }
+    return RESPONSE_ALREADY_SENT
+  } catch (error) {
+    if (!outgoing.headersSent) throw error
+    outgoing.destroy() // the client went away, or the disk failed half-way
+    return RESPONSE_ALREADY_SENT
+  } finally {
+    await file.close()
+  }
+}
+
+/** Copies a part of a file to the socket, two buffers in turn; false when it is not what it should be. */
+async function pump(
+  outgoing: ServerResponse,
+  file: FileHandle,
+  { start, end }: Range,
+  digest: Uint8Array | undefined,
+): Promise<boolean> {
+  const hash: Hash | undefined = digest && createHash('sha256')
+  const buffers = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)]
+  let sent = Promise.resolve()
+  for (let position = start; position <= end;) {
+    const buffer = buffers.reverse()[0] as Buffer
+    const length = Math.min(CHUNK_BYTES, end + 1 - position)
+    const { bytesRead } = await file.read(buffer, 0, length, position)
+    if (bytesRead === 0) return false
+    const chunk = buffer.subarray(0, bytesRead)
+    position += bytesRead
+    hash?.update(chunk)
+    await sent
+    if (position > end && hash !== undefined && !isEqual(hash, digest)) return false
+    sent = write(outgoing, chunk)
+    sent.catch(() => undefined) // looked at when the next chunk is ready
+  }
+  await sent
+  outgoing.end()
+  return true
+}
+
+const isEqual = (hash: Hash, digest: Uint8Array | undefined): boolean =>
+  digest !== undefined && constantTimeEqual(hash.digest(), digest)
+
+const write = (outgoing: ServerResponse, chunk: Uint8Array | string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    outgoing.write(chunk, (error) => {
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+
+/** Sends pages of a list as one JSON array. */
+export async function sendJsonArray(
+  outgoing: ServerResponse,
+  headers: Record<string, string>,
+  first: unknown[],
+  rest: AsyncIterable<unknown[]>,
+): Promise<Response> {
+  outgoing.writeHead(200, headers)
+  try {
+    await write(outgoing, `[${first.map((item) => JSON.stringify(item)).join(',')}`)
+    let isEmpty = first.length === 0
+    for await (const page of rest) {
+      const items = page.map((item) => JSON.stringify(item)).join(',')
+      if (items !== '') await write(outgoing, isEmpty ? items : `,${items}`)
+      isEmpty &&= items === ''
+    }
+    outgoing.end(']')
+  } catch {
+    outgoing.destroy() // a list that is cut short must not look whole
+  }
+  return RESPONSE_ALREADY_SENT
+}

@@ -1,0 +1,44 @@
+// Owns mail: the one letter this server writes.
+import { createTransport } from 'nodemailer'
+import type { Config } from './config.ts'
+
+export interface Mailer {
+  /** Sends a password reset token to the address that is the account's id. */
+  sendReset(address: string, token: string): Promise<void>
+}
+
+/** Null without SMTP_URL. */
+export function openMailer({
+  smtpUrl,
+  mailFrom,
+  publicUrl,
+}: Pick<Config, 'smtpUrl' | 'mailFrom' | 'publicUrl'>): Mailer | null {
+  if (smtpUrl === null || mailFrom === null) return null
+  const transport = createTransport(smtpUrl)
+  return {
+    async sendReset(address, token) {
+      // Anything but one plain address could name further recipients.
+      if (!/^[^\s@<>,;:"()[\]\\]+@[^\s@<>,;:"()[\]\\]+$/.test(address)) return
+      await transport.sendMail({
+        from: mailFrom,
+        to: { name: '', address },
+        envelope: { from: mailFrom.replace(/^.*<|>$/g, ''), to: [address] },
+        subject: 'Set a new password',
+        text: letter(token, publicUrl),
+        disableFileAccess: true,
+        disableUrlAccess: true,
+      })
+    },
+  }
+}
+
+// The link is built from PUBLIC_URL alone: the Host header of a request is anybody's.
+const letter = (token: string, publicUrl: string | null): string => `\
+Somebody, hopefully you, asked to set a new password for your account on this sync server.
+${publicUrl === null ? '' : `\nOpen this link within an hour:\n\n${publicUrl}/#reset=${token}\n`}
+${publicUrl === null ? 'Give this token to your app within an hour:' : 'Or give this token to your app:'}
+
+${token}
+
+If it was not you, do nothing: your password stays as it is.
+`

@@ -1,0 +1,386 @@
+// Owns stores: read, written, deleted and listed, each change guarded by its token.
+import {
+  commit,
+  require,
+  requireChanges,
+  sql,
+  toBytes,
+  type Statement,
+} from './database/database.ts'
+import type { Deps } from './deps.ts'
+import { SyncError, notFound, unauthorized } from './errors.ts'
+import { isStoreKey, toStoreKey } from './key.ts'
+import * as quota from './quota.ts'
+import * as session from './session.ts'
+import type { Session } from './session.ts'
+import { unique } from './token.ts'
+import * as value from './value.ts'
+import type { Incoming, Received } from './value.ts'
+
+export type Permission = 'READ' | 'WRITE' | 'OWN'
+
+export interface Store {
+  key: string
+  permission: Permission
+  token: string
+  meta: string | null
+  size: number
+  /** SHA-256 */
+  digest: Uint8Array
+  modified: number
+  /** The file that holds the value, or null when `inline` does. */
+  file: string | null
+  inline: Uint8Array | null
+}
+
+export interface ListedStore {
+  key: string
+  permission: Permission
+  token: string
+  meta?: string
+  size: number
+  modified: number
+}
+
+/** What a write says about the version it changes. */
+export type Condition =
+  | { kind: 'none' }
+  | { kind: 'new' }
+  | { kind: 'any' }
+  | { kind: 'match'; tokens: string[] }
+
+export interface Written {
+  key: string
+  token: string
+  isNew: boolean
+  /** Bytes that count against the caller's quota. */
+  used: number
+}
+
+const LIST_PAGE = 500
+const COLUMNS = `p.permission, t.store_token, t.store_meta, t.size, t.digest, t.modified, t.store_file`
+
+// What a session may see of a store: one row while the session lives, NULLs without a permission.
+const find = (more: { columns: string; join: string }): string => `
+  SELECT s.used AS session_used, ${COLUMNS} ${more.columns}
+  FROM sync_session s
+  LEFT JOIN held_permission p ON p.sync_account_id = s.id AND p.store_key = ?2
+  LEFT JOIN sync_store t ON t.store_key = p.store_key
+  ${more.join}
+  WHERE s.token = ?1 AND s.expiration > ?3`
+
+const FIND = find({ columns: ', NULL AS value', join: '' })
+const FIND_WITH_VALUE = find({
+  columns: ', d.value',
+  join: 'LEFT JOIN store_data d ON d.id = t.store_data',
+})
+
+// Guards a write in its own statement: (session token, now) may write to sync_store.
+const MAY = (permissions: string): string => `EXISTS (
+  SELECT 1 FROM sync_session s JOIN held_permission p ON p.sync_account_id = s.id
+  WHERE s.token = ? AND s.expiration > ? AND p.store_key = sync_store.store_key
+    AND p.permission IN (${permissions}))`
+
+/** The store under a key, or null when the account has none there. Throws AUTH01. */
+async function look(
+  deps: Pick<Deps, 'database' | 'clock'>,
+  self: Session,
+  key: string,
+  withValue = false,
+): Promise<Store | null> {
+  const storeKey = toStoreKey(key, self.keySalt)
+  const { rows } = await deps.database.execute(
+    sql(withValue ? FIND_WITH_VALUE : FIND, [self.token, storeKey, deps.clock.now()]),
+  )
+  const [row] = rows
+  if (row === undefined) throw unauthorized()
+  session.renew(deps, self, Number(row['session_used']))
+  if (row['permission'] === null) return null
+  return {
+    key: storeKey,
+    permission: row['permission'] as Permission,
+    token: String(row['store_token']),
+    meta: row['store_meta'] as string | null,
+    size: Number(row['size']),
+    digest: toBytes(row['digest']),
+    modified: Number(row['modified']),
+    file: row['store_file'] as string | null,
+    inline: row['value'] === null ? null : toBytes(row['value']),
+  }
+}
+
+/** The store under a key, its value too when that is small. Throws AUTH01, ERR01. */
+export async function get(
+  deps: Pick<Deps, 'database' | 'clock'>,
+  self: Session,
+  key: string,
+): Promise<Store> {
+  const store = await look(deps, self, key, true)
+  if (store === null) throw notFound()
+  return store
+}
+
+/** Creates or replaces a store. When this resolves, the value survives a power cut. */
+export async function put(
+  deps: Deps,
+  self: Session,
+  key: string,
+  wanted: { condition: Condition; meta: string | null; incoming: Incoming },
+): Promise<Written> {
+  const { condition, meta, incoming } = wanted
+  let before = await mayPut(deps, self, key, condition)
+  const received = await value.receive(
+    deps,
+    self.account,
+    incoming,
+    await quota.room(deps, self, before),
+  )
+  const token = unique(deps.random)
+  const row = { key: toStoreKey(key, self.keySalt), token, meta, received }
+  try {
+    const results = await commit(
+      deps.database,
+      () =>
+        before === null
+          ? creation(deps, self, row)
+          : replacement(deps, self, row, { condition, before }),
+      async () => {
+        before = await mayPut(deps, self, key, condition)
+        if (received.size > (await quota.room(deps, self, before))) throw quota.full()
+      },
+    )
+    received.release()
+    const used = Number(results.at(-1)?.rows[0]?.['used'])
+    return { key: row.key, token, isNew: before === null, used }
+  } catch (error) {
+    // After an unknown outcome the row may be there, and would need its file.
+    if (error instanceof SyncError && error.code === 'ERR04') received.release()
+    else await received.discard()
+    throw error
+  }
+}
+
+/** Throws AUTH01, ERR01, PERM01 or KEY01 in the protocol's order, or answers what is there. */
+async function mayPut(
+  deps: Deps,
+  self: Session,
+  key: string,
+  condition: Condition,
+): Promise<Store | null> {
+  const store = await look(deps, self, key)
+  if (store === null) {
+    if (isStoreKey(key) || (await isLost(deps, toStoreKey(key, self.keySalt)))) throw notFound()
+    if (condition.kind === 'match' || condition.kind === 'any') throw changed(412)
+    return null
+  }
+  if (store.permission === 'READ') throw notEnough()
+  checkToken(condition, store)
+  return store
+}
+
+/** A store whose creator has no permission on it any more; nobody regains one by writing to its name. */
+async function isLost({ database }: Pick<Deps, 'database'>, storeKey: string): Promise<boolean> {
+  const { rows } = await database.execute(
+    sql(
+      `SELECT 1 FROM held_permission WHERE store_key = ? AND permission = 'OWN'
+         AND sync_account_id IN (SELECT number FROM sync_account WHERE dead = 0) LIMIT 1`,
+      [storeKey],
+    ),
+  )
+  return rows.length > 0
+}
+
+function checkToken(condition: Condition, store: Store): void {
+  if (condition.kind === 'none') throw changed(428, store)
+  if (condition.kind === 'new') throw changed(412, store)
+  if (condition.kind === 'match' && !condition.tokens.includes(store.token))
+    throw changed(412, store)
+}
+
+export const notEnough = (): SyncError =>
+  new SyncError('PERM01', 'Your permission on this store is not enough: ask one who OWNs it.')
+
+function changed(status: 412 | 428, store?: Store): SyncError {
+  const detail =
+    status === 428
+      ? 'The store exists: send the token it has, in X-Sync-Token or If-Match.'
+      : 'The store is not in the state you named: read it, merge, and write with its token.'
+  return new SyncError('KEY01', detail, {
+    status,
+    ...(store === undefined ? {} : { headers: versionHeaders(store) }),
+  })
+}
+
+/** The headers that say which version of a store this is. */
+export const versionHeaders = ({
+  token,
+  digest,
+  meta,
+}: Pick<Store, 'token' | 'digest' | 'meta'>): Record<string, string> => ({
+  'X-Sync-Token': token,
+  ETag: `"${token}"`,
+  'Repr-Digest': `sha-256=:${Buffer.from(digest).toString('base64')}:`,
+  ...(meta === null ? {} : { 'X-Sync-Meta': meta }),
+})
+
+interface Row {
+  key: string
+  token: string
+  meta: string | null
+  received: Received
+}
+
+function creation(deps: Deps, self: Session, { key, token, meta, received }: Row): Statement[] {
+  const { clock, config } = deps
+  const { inline, upload, size, digest } = received
+  const isDead = `NOT EXISTS (SELECT 1 ${quota.OWNERS.replace('?', '?1')})`
+  return [
+    // What a dead account left under this name does not exist, but may still be there.
+    sql(`DELETE FROM sync_store WHERE store_key = ?1 AND ${isDead}`, [key]),
+    ...(inline === undefined ? [] : [sql('INSERT INTO store_data (value) VALUES (?)', [inline])]),
+    sql(
+      `INSERT INTO sync_store
+         (store_key, store_file, store_data, store_token, store_meta, size, digest, modified)
+       SELECT ?, ?, ${inline === undefined ? 'NULL' : 'last_insert_rowid()'}, ?, ?, ?, ?, ?
+       WHERE ${session.ALIVE}`,
+      [key, upload?.name ?? null, token, meta, size, digest, clock.wall(), self.token, clock.now()],
+    ),
+    requireChanges(),
+    sql(
+      `INSERT INTO account_permission (sync_account_id, store_key, permission) VALUES (?, ?, 'OWN')`,
+      [self.account, key],
+    ),
+    ...(config.quota === null
+      ? []
+      : [
+          require('SELECT ? = 0 OR used <= ? FROM sync_account WHERE number = ?', [
+            size,
+            config.quota,
+            self.account,
+          ]),
+        ]),
+    quota.usedBy(self),
+  ]
+}
+
+function replacement(
+  { clock, config }: Deps,
+  self: Session,
+  { key, token, meta, received }: Row,
+  { condition, before }: { condition: Condition; before: Store },
+): Statement[] {
+  const { inline, upload, size, digest } = received
+  // With a token the row is known to be as it was seen, and a small value can stay where it is.
+  const isInPlace = condition.kind === 'match' && inline !== undefined && before.file === null
+  const data = inline === undefined ? 'NULL' : isInPlace ? 'store_data' : 'last_insert_rowid()'
+  const isMatch = condition.kind === 'match' ? 'store_token = ?' : '?'
+  return [
+    ...(config.quota === null
+      ? []
+      : [
+          require(`SELECT ?2 <= t.size OR EXISTS (
+               SELECT 1 ${quota.OWNERS.replace('?', '?1')} AND a.used - t.size + ?2 <= ?3)
+             FROM sync_store t WHERE t.store_key = ?1`, [key, size, config.quota]),
+        ]),
+    ...(inline === undefined || isInPlace
+      ? []
+      : [sql('INSERT INTO store_data (value) VALUES (?)', [inline])]),
+    sql(
+      `UPDATE sync_store SET store_file = ?, store_data = ${data}, store_token = ?, store_meta = ?,
+         size = ?, digest = ?, modified = ?
+       WHERE store_key = ? AND ${isMatch} AND ${MAY(`'WRITE', 'OWN'`)}`,
+      [
+        upload?.name ?? null,
+        token,
+        meta,
+        size,
+        digest,
+        clock.wall(),
+        key,
+        condition.kind === 'match' ? before.token : 1,
+        self.token,
+        clock.now(),
+      ],
+    ),
+    requireChanges(),
+    ...(isInPlace
+      ? [
+          sql(
+            'UPDATE store_data SET value = ? WHERE id = (SELECT store_data FROM sync_store WHERE store_key = ?)',
+            [inline as Uint8Array, key],
+          ),
+        ]
+      : []),
+    quota.usedBy(self),
+  ]
+}
+
+/** Deletes a store for everyone; answers the bytes that count against the caller's quota now. */
+export async function remove(
+  deps: Deps,
+  self: Session,
+  key: string,
+  condition: Condition,
+): Promise<{ key: string; used: number }> {
+  let store = await mayRemove(deps, self, key, condition)
+  const results = await commit(
+    deps.database,
+    () => [
+      sql(
+        `DELETE FROM sync_store
+         WHERE store_key = ? AND ${condition.kind === 'match' ? 'store_token = ?' : '?'}
+           AND ${MAY(`'OWN'`)}`,
+        [store.key, condition.kind === 'match' ? store.token : 1, self.token, deps.clock.now()],
+      ),
+      requireChanges(),
+      quota.usedBy(self),
+    ],
+    async () => {
+      store = await mayRemove(deps, self, key, condition)
+    },
+  )
+  return { key: store.key, used: Number(results.at(-1)?.rows[0]?.['used']) }
+}
+
+async function mayRemove(
+  deps: Deps,
+  self: Session,
+  key: string,
+  condition: Condition,
+): Promise<Store> {
+  const store = await look(deps, self, key)
+  if (store === null) throw notFound()
+  if (store.permission !== 'OWN') throw notEnough()
+  checkToken(condition, store)
+  return store
+}
+
+/** All stores the account has a permission on, ordered by key, a page at a time. Throws AUTH01. */
+export async function* list(
+  deps: Pick<Deps, 'database' | 'clock'>,
+  self: Session,
+): AsyncGenerator<ListedStore[]> {
+  for (let after = ''; ;) {
+    const { rows } = await deps.database.execute(
+      sql(
+        `SELECT p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified
+         FROM held_permission p JOIN sync_store t ON t.store_key = p.store_key
+         WHERE p.sync_account_id = ? AND p.store_key > ? AND ${session.ALIVE}
+         ORDER BY p.store_key LIMIT ?`,
+        [self.account, after, self.token, deps.clock.now(), LIST_PAGE],
+      ),
+    )
+    // No rows: the end, or a session that ended meanwhile, whose list must not look whole.
+    if (rows.length === 0) await session.check(deps, self)
+    yield rows.map((row) => ({
+      key: String(row['store_key']),
+      permission: row['permission'] as Permission,
+      token: String(row['store_token']),
+      ...(row['store_meta'] === null ? {} : { meta: String(row['store_meta']) }),
+      size: Number(row['size']),
+      modified: Number(row['modified']),
+    }))
+    if (rows.length < LIST_PAGE) return
+    after = String(rows.at(-1)?.['store_key'])
+  }
+}

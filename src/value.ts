@@ -1,0 +1,112 @@
+// Owns a value on its way in: counted and hashed as it flows, kept in memory while small, else in a
+// file; and checked before it goes out.
+import { createHash, hash, type Hash } from 'node:crypto'
+import { constantTimeEqual } from 'oslo/crypto'
+import type { Upload } from './blobs/disk.ts'
+import type { Deps } from './deps.ts'
+import { SyncError, malformed } from './errors.ts'
+import { full } from './quota.ts'
+
+/** Values up to here live in the database row. */
+export const INLINE_BYTES = 16 * 1024
+const UPLOADS = { name: 'upload', count: 8 }
+
+export interface Incoming {
+  body: AsyncIterable<Uint8Array>
+  /** What the client said, in bytes; undefined when it did not. */
+  length: number | undefined
+  digests: Digest[]
+}
+
+export interface Digest {
+  algorithm: 'sha256' | 'sha512'
+  value: Uint8Array
+}
+
+export interface Received {
+  size: number
+  /** SHA-256 */
+  digest: Uint8Array
+  inline?: Uint8Array
+  upload?: Upload
+  /** The value will not be used: its file goes, its turn ends. */
+  discard(): Promise<void>
+  /** The value is used, or may be: its turn ends. */
+  release(): void
+}
+
+/** Throws REQ01, SIZE01, SIZE02, SIZE03, RATE01, ERR05, and what reading the body throws. */
+export async function receive(
+  deps: Pick<Deps, 'blobs' | 'config' | 'limiter' | 'space'>,
+  account: number,
+  incoming: Incoming,
+  quotaBytes: number,
+): Promise<Received> {
+  const { blobs, config, limiter, space } = deps
+  const { body, length, digests } = incoming
+  const limit = (bytes: number): void => {
+    if (bytes > config.maxValueSize) throw tooLarge()
+    if (bytes > quotaBytes) throw full()
+  }
+  limit(length ?? 0)
+  space.check(length ?? 0)
+  const sha256 = createHash('sha256')
+  const sha512 = digests.some(({ algorithm }) => algorithm === 'sha512')
+    ? createHash('sha512')
+    : null
+  let chunks: Uint8Array[] = []
+  let size = 0
+  let upload: Upload | undefined
+  let release = (): void => undefined
+  const discard = async (): Promise<void> => {
+    release()
+    await upload?.discard()
+  }
+  try {
+    for await (const chunk of body) {
+      size += chunk.length
+      limit(size)
+      sha256.update(chunk)
+      sha512?.update(chunk)
+      if (upload === undefined && size <= INLINE_BYTES) {
+        chunks.push(chunk)
+        continue
+      }
+      if (upload === undefined) {
+        release = limiter.enter(UPLOADS, String(account))
+        upload = await blobs.create()
+        for (const held of chunks.splice(0)) await upload.write(held)
+      }
+      space.check(0)
+      await upload.write(chunk)
+    }
+    const digest = verify(digests, sha256, sha512)
+    await upload?.finish()
+    const received = { size, digest, discard, release }
+    if (upload !== undefined) return { ...received, upload }
+    return { ...received, inline: chunks.length === 1 ? (chunks[0] as Uint8Array) : join(chunks) }
+  } catch (error) {
+    chunks = []
+    await discard()
+    throw error
+  }
+}
+
+const join = (chunks: Uint8Array[]): Uint8Array => Buffer.concat(chunks)
+
+function verify(digests: Digest[], sha256: Hash, sha512: Hash | null): Uint8Array {
+  const found = { sha256: sha256.digest(), sha512: sha512?.digest() }
+  for (const { algorithm, value } of digests) {
+    const bytes = found[algorithm]
+    if (bytes === undefined || !constantTimeEqual(bytes, value)) {
+      throw malformed('The body does not have the digest that its header says: send it again.')
+    }
+  }
+  return found.sha256
+}
+
+const tooLarge = (): SyncError =>
+  new SyncError('SIZE01', 'The value is larger than this server takes: /info says how large.')
+
+export const isIntact = (value: Uint8Array, digest: Uint8Array): boolean =>
+  constantTimeEqual(hash('sha256', value, 'buffer'), digest)

@@ -1,0 +1,131 @@
+// Owns a running node for a test: the real server on a real database in a temporary folder, with a
+// clock that the test moves and a mailbox that it reads.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import type { TestContext } from 'node:test'
+import { readConfig, type Environment } from '../../src/config.ts'
+import { openLog } from '../../src/log.ts'
+import { start, type RunningNode } from '../../src/node.ts'
+import { client, type Client } from './client.ts'
+import { openapiOf, type Openapi } from './openapi.ts'
+
+export interface TestNode {
+  root: string
+  url: string
+  port: number
+  running: RunningNode
+  mails: { address: string; token: string }[]
+  /** What made the node stop, if anything did. */
+  fatal: string[]
+  /** Moves both clocks; `wall` alone is a clock that was set. */
+  advance(ms: number): void
+  setWall(deltaMs: number): void
+  /** An answer, checked against /openapi.json. */
+  request(path: string, init?: RequestInit): Promise<Response>
+  /** A new account and a session on it. */
+  signUp(id: string, options?: { device?: string }): Promise<Client>
+  logIn(id: string, options?: { password?: string; device?: string }): Promise<Client>
+  restart(environment?: Environment): Promise<void>
+  stop(): Promise<void>
+}
+
+export const PASSWORD = 'correct horse battery'
+
+export function temporaryFolder(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sync-node-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Starts a node on a free port; the test's end stops it and removes its folder. */
+export async function startNode(
+  t: TestContext,
+  environment: Environment = {},
+  options: { root?: string; floorBytes?: number } = {},
+): Promise<TestNode> {
+  const root = options.root ?? join(temporaryFolder(t), 'data')
+  let offset = { wall: 0, uptime: 0 }
+  const mails: TestNode['mails'] = []
+  const fatal: string[] = []
+  let isRunning = false
+  let openapi: Openapi
+
+  async function open(env: Environment): Promise<RunningNode> {
+    const config = readConfig({ STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...env })
+    const running = await start(config, {
+      log: openLog({ logLevel: process.env['TEST_LOG'] === undefined ? 'silent' : 'info' }),
+      time: {
+        wall: () => Date.now() + offset.wall,
+        uptime: () => performance.now() + offset.uptime,
+      },
+      mailer: {
+        sendReset: async (address, token) => {
+          mails.push({ address, token })
+        },
+      },
+      // Disks of test machines may be nearly full; the tests of the floor set their own.
+      floorBytes: options.floorBytes ?? 1,
+      onFatal: (reason) => fatal.push(reason),
+    })
+    isRunning = true
+    return running
+  }
+
+  const node: TestNode = {
+    root,
+    url: '',
+    port: 0,
+    running: await open(environment),
+    mails,
+    fatal,
+    advance(ms) {
+      offset = { wall: offset.wall + ms, uptime: offset.uptime + ms }
+    },
+    setWall(deltaMs) {
+      offset = { ...offset, wall: offset.wall + deltaMs }
+    },
+    async request(path, init) {
+      openapi ??= await openapiOf(node.url)
+      const response = await fetch(node.url + path, init)
+      await openapi.check({ method: init?.method ?? 'GET', path }, response)
+      return response
+    },
+    async signUp(id, { device } = {}) {
+      const response = await node.request('/account', {
+        method: 'POST',
+        body: JSON.stringify({ id, password: PASSWORD, device }),
+      })
+      if (response.status !== 200) throw new Error(`sign-up: ${await response.text()}`)
+      return client(node, id, (await response.json()) as { token: string; user: string })
+    },
+    async logIn(id, { password = PASSWORD, device } = {}) {
+      const response = await node.request('/auth', {
+        method: 'POST',
+        body: JSON.stringify({ id, password, device }),
+      })
+      if (response.status !== 200) throw new Error(`login: ${await response.text()}`)
+      return client(node, id, (await response.json()) as { token: string; user: string })
+    },
+    async restart(env = environment) {
+      await node.stop()
+      node.running = await open(env)
+      place()
+    },
+    async stop() {
+      if (!isRunning) return
+      isRunning = false
+      await node.running.stop()
+    },
+  }
+
+  function place(): void {
+    node.port = node.running.port
+    node.url = `http://127.0.0.1:${node.port}`
+  }
+
+  place()
+  t.after(() => node.stop())
+  return node
+}
