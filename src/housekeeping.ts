@@ -35,6 +35,7 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
       await deps.blobs.emptyTrash(deps.clock.now() - TRASH_MS)
       await giveSpaceBack(deps, isDue)
       await deps.space.keepReserve()
+      if (deps.space.isLow()) deps.log.warn('the disk is nearly full: values are refused')
     } catch (error) {
       deps.log.warn({ err: error }, 'housekeeping had to stop; it goes on in a minute')
     }

@@ -106,9 +106,8 @@ export async function openForCommand(
   config: Config,
   log: Log,
 ): Promise<{ deps: Deps; close(): Promise<void> }> {
-  const onFatal = (reason: string): void => {
-    throw new Error(reason)
-  }
+  // The command's own write is refused with the reason: that is all a command has to stop for.
+  const onFatal = (): void => undefined
   const { deps, database } = await openData(config, { log, onFatal, isServer: false })
   return {
     deps,

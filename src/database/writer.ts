@@ -110,7 +110,7 @@ function writeGroup(): void {
     fillGroup(group, answers)
   } catch (error) {
     // BEGIN failed, or SQLite gave up the transaction (a full disk): nothing of the group happened.
-    if (group.length === 0) group.push(queue.shift() as WriteRequest)
+    if (group.length === 0) group.push(...queue.splice(0))
     if (connection.database.isTransaction) connection.database.exec('ROLLBACK')
     send({ answers: refuseAll(group, error, isDead ? 'SQLITE_READONLY' : resultCode(error)) })
     return

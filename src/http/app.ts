@@ -3,6 +3,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono, type Context } from 'hono'
 import { safeParse, strictObject, type GenericSchema } from 'valibot'
+import { refusal } from '../database/database.ts'
 import type { Deps } from '../deps.ts'
 import { SyncError, malformed, notFound, unauthorized } from '../errors.ts'
 import * as key from '../key.ts'
@@ -93,11 +94,15 @@ export const methodNotAllowed = (allow: string): SyncError =>
   })
 
 /** The answer to a refusal or fault; a fault is logged under the request id that the answer carries. */
-export function refuse({ log, random }: Pick<Deps, 'log' | 'random'>, error: unknown): Response {
+export function refuse({ log, random }: Pick<Deps, 'log' | 'random'>, thrown: unknown): Response {
+  const error = refusal(thrown)
   const requestId = unique(random)
   const { status, headers, body } = toProblem(error, requestId)
   if (!(error instanceof SyncError)) log.error({ err: error, requestId }, 'unexpected error')
-  else if (status >= 500) log.warn({ code: error.code, requestId, cause: reason(error) }, 'refused')
+  // What clients can bring about at will (a full quota, a busy login) fills nobody's log.
+  else if (status >= 500 && error.cause !== undefined) {
+    log.warn({ code: error.code, requestId, cause: reason(error) }, 'refused')
+  }
   return text(body, status, headers)
 }
 

@@ -30,6 +30,8 @@ CREATE TABLE sync_account (
   dead INTEGER NOT NULL DEFAULT 0 -- deleted; its rows go in the background
 ) STRICT;
 
+CREATE INDEX sync_account_dead ON sync_account (number) WHERE dead = 1;
+
 CREATE TABLE sync_session (
   token TEXT NOT NULL PRIMARY KEY, -- SHA-256 of the bearer token, base64url
   id INTEGER NOT NULL REFERENCES sync_account (number),
