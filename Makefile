@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build test check fix clean
+.PHONY: help run dev build test seeded bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -29,6 +29,12 @@ build: dist/sync-node ## make dist/sync-node, the one file that is the product
 # One test without the checks, to be quick while working.
 test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name runs test/name.test.ts alone
 	$(node) --import tsx --test $(tests)
+
+seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, and see them fail
+	$(node) scripts/seeded.ts
+
+bench: dist/sync-node ## measure: start, memory, reads and durable writes beside a bare server
+	$(node) scripts/bench.ts
 
 check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxfmt --check

@@ -57,12 +57,16 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     log.fatal(`${reason}: the server stops, so that nothing is promised that is not kept`)
     replaced.onFatal?.(reason)
   })
-  await createFolder(config.root)
-  const lock = lockFolder(config.root)
+  const lock = await lockFolder(config.root)
+  let close = async (): Promise<void> => undefined
   try {
     const wasUnclean = existsSync(join(config.root, 'sync-node.db-wal'))
     const opened = await openData(config, { ...replaced, log, onFatal, isServer: true })
     const { deps, database } = opened
+    close = async () => {
+      database.close()
+      await database.closed
+    }
     const listening = await listen(deps)
     const keeper = housekeeping(deps)
     const timers = [
@@ -78,12 +82,12 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
         for (const timer of timers) clearTimeout(timer)
         await listening.stop()
         await Promise.all([keeper.stop(), background])
-        database.close()
-        await database.closed
+        await close()
         lock.close()
       },
     }
   } catch (error) {
+    await close()
     lock.close()
     throw error
   }
@@ -118,8 +122,15 @@ export async function openForCommand(
   }
 }
 
-function lockFolder(root: string): Lock {
-  const lock = takeLock(root)
+/** Makes the folder, and locks it against a second server. */
+async function lockFolder(root: string): Promise<Lock> {
+  let lock: Lock | 'taken'
+  try {
+    await createFolder(root)
+    lock = takeLock(root)
+  } catch (error) {
+    throw new StartError(`STATIC_ROOT cannot be used: ${root}: ${(error as Error).message}.`)
+  }
   if (lock !== 'taken') return lock
   throw new StartError(`${root} is in use by another sync-node: stop that one first.`)
 }
@@ -151,7 +162,8 @@ async function openData(config: Config, opening: Opening) {
     await prepareSchema(database, { root, check: keys.check, time, isServer })
     const { startNumber, newest } = await readNode(database, keys.check, isServer)
     const clock = guardedClock(time, commitDateMs, newest)
-    const blobs = await openBlobs({
+    if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
+    const blobs = openBlobs({
       root,
       start: startNumber,
       random: randomBytes,

@@ -5,7 +5,7 @@ import { open as openFile, readdir, rename, rm, type FileHandle } from 'node:fs/
 import { join } from 'node:path'
 import { diskFull } from '../database/database.ts'
 import { SyncError, busy } from '../errors.ts'
-import { createFolder, syncFolder } from '../folder.ts'
+import { syncFolder } from '../folder.ts'
 import type { RandomBytes } from '../token.ts'
 import { turns } from '../turns.ts'
 
@@ -17,7 +17,7 @@ export interface Upload {
   discard(): Promise<void>
 }
 
-export type Blobs = Awaited<ReturnType<typeof openBlobs>>
+export type Blobs = ReturnType<typeof openBlobs>
 
 // What a 1 GB upload leaves dirty would have to be written by the next person's commit.
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
@@ -35,10 +35,9 @@ export interface BlobsOptions {
   onFatal: (reason: string) => void
 }
 
-export async function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
+export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
   const folder = join(root, 'blobs')
   const trash = join(root, 'trash')
-  for (const needed of [folder, trash]) await createFolder(needed)
   const inTurn = turns(MAX_SYNCS)
 
   /** A failed sync is never tried again: the error is reported once, the pages are marked clean. */

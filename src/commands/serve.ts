@@ -17,15 +17,17 @@ export const serve: Command = {
     const config = readConfig(environment)
     const log = openLog(config)
     process.umask(0o077)
+    // Before the start, so that one that comes while it starts still ends it cleanly.
+    const signal = new Promise<void>((resolve) => {
+      process.once('SIGTERM', resolve)
+      process.once('SIGINT', resolve)
+    })
     const node = await start(config, {
       log,
       onFatal: () => setTimeout(() => process.exit(1), LAST_ANSWERS_MS),
     })
     greet(log, config, node.port)
-    await new Promise<void>((resolve) => {
-      process.once('SIGTERM', resolve)
-      process.once('SIGINT', resolve)
-    })
+    await signal
     log.info('stopping')
     await node.stop()
     log.info('stopped')

@@ -14,8 +14,10 @@ const BUSY_TIMEOUT_MS = 5000
 
 function problemsOf({ path }: CheckData): string[] {
   try {
-    const { database, prepare } = connect(path, BUSY_TIMEOUT_MS)
-    database.exec('PRAGMA query_only = ON')
+    const { database, prepare } = connect(path, {
+      writes: false,
+      busyTimeoutMs: BUSY_TIMEOUT_MS,
+    })
     const rows = prepare('PRAGMA quick_check(10)').all()
     database.close()
     return rows.map((row) => String(row['quick_check'])).filter((problem) => problem !== 'ok')

@@ -3,7 +3,7 @@
 import { LibsqlError, type InValue, type ResultSet, type Row } from '@libsql/core/api'
 import { startWorker } from '../packed.ts'
 import type { Database, Statement } from './database.ts'
-import { connect, toLibsqlError } from './sqlite.ts'
+import { connect, toLibsqlError, type Connection } from './sqlite.ts'
 import type {
   Argument,
   WriteRequest,
@@ -42,8 +42,7 @@ export async function open(
   options: EmbeddedOptions,
 ): Promise<Database & { closed: Promise<void> }> {
   const writer = await startWriter(options)
-  const reader = connect(options.path, READ_TIMEOUT_MS)
-  reader.database.exec('PRAGMA query_only = ON')
+  const reader = openReader(options.path, writer)
 
   function read({ sql, args }: Statement): ResultSet {
     const statement = reader.prepare(sql)
@@ -84,6 +83,15 @@ export async function open(
       reader.database.close()
       writer.close()
     },
+  }
+}
+
+function openReader(path: string, writer: { close(): void }): Connection {
+  try {
+    return connect(path, { writes: false, busyTimeoutMs: READ_TIMEOUT_MS })
+  } catch (error) {
+    writer.close()
+    throw toLibsqlError(error)
   }
 }
 

@@ -33,21 +33,28 @@ export function toLibsqlError(error: unknown): unknown {
   return code === undefined ? error : new LibsqlError((error as Error).message, code)
 }
 
+type Row = Record<string, unknown>
+
 export interface Connection {
   database: DatabaseSync
   /** A statement prepared once a connection. */
   prepare(sql: string): StatementSync
 }
 
-/**
- * Opens a connection. `auto_vacuum` must be the first statement on a new file: it cannot be
- * switched on later, and without it a full disk never comes back.
- */
-export function connect(path: string, busyTimeoutMs: number): Connection {
+/** Opens a connection: the one that writes, or one that only reads. */
+export function connect(
+  path: string,
+  { writes, busyTimeoutMs }: { writes: boolean; busyTimeoutMs: number },
+): Connection {
   const database = new DatabaseSync(path, { timeout: busyTimeoutMs })
+  if (writes) {
+    // The first statement on a new file: it cannot be switched on later, and without it a full disk
+    // never comes back. On an old file it would be a write for nothing.
+    const { page_count: pages } = database.prepare('PRAGMA page_count').get() as Row
+    if (pages === 0) database.exec('PRAGMA auto_vacuum = INCREMENTAL')
+    database.exec('PRAGMA journal_mode = WAL')
+  } else database.exec('PRAGMA query_only = ON')
   database.exec(`
-    PRAGMA auto_vacuum = INCREMENTAL;
-    PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 0;
     PRAGMA foreign_keys = ON;

@@ -69,7 +69,7 @@ const send = (message: WriterMessage): void => {
 
 let connection: ReturnType<typeof connect>
 try {
-  connection = connect(path, BUSY_TIMEOUT_MS)
+  connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })
   // After a failed sync the page cache can show WAL frames that are not on the disk, and what would
   // be committed behind that hole would be lost with it: nothing is served before the WAL is empty.
   if (checkpointFirst && checkpoint(connection).busy) {

@@ -61,7 +61,8 @@ async function pump(
   let sent = Promise.resolve()
   for (let position = start; position <= end;) {
     const buffer = buffers.reverse()[0] as Buffer
-    const length = Math.min(CHUNK_BYTES, end + 1 - position)
+    // The odd bytes go first: what is held back at the end is a whole chunk.
+    const length = ((end - position) % CHUNK_BYTES) + 1
     const { bytesRead } = await file.read(buffer, 0, length, position)
     if (bytesRead === 0) return false
     const chunk = buffer.subarray(0, bytesRead)

@@ -1,0 +1,21 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { skip } from './helpers/trace.ts'
+import { seededBugs } from './seeded/bugs.ts'
+import { tryAll } from './seeded/seed.ts'
+
+describe('The tests', () => {
+  // The rest by `make seeded`: all of them take too long for each time.
+  it('notice each seeded bug', async () => {
+    const bugs = seededBugs.filter(
+      ({ isAlways, test }) => isAlways && (skip === false || test !== 'durability'),
+    )
+    assert.ok(bugs.length >= 3)
+    const trials = await tryAll(bugs)
+    const survivors = trials.filter(({ caughtBy }) => caughtBy.length === 0)
+    assert.deepEqual(
+      survivors.map(({ bug }) => bug.name),
+      [],
+    )
+  })
+})

@@ -1,0 +1,318 @@
+// Owns the list of seeded bugs: each takes one promise of the server away, and names the tests that
+// have to notice.
+
+export interface SeededBug {
+  name: string
+  /** Each `find` stands exactly once in its file. */
+  edits: { file: string; find: string; replace: string }[]
+  test: string
+  /** The name of the tests in that file that notice. */
+  notices: string
+  /** One that is tried with every `make test`. */
+  isAlways?: boolean
+}
+
+const WRITER = 'src/database/writer.ts'
+const DISK = 'src/blobs/disk.ts'
+const STORE = 'src/store.ts'
+const PERMISSION = 'src/permission.ts'
+const SECRET = 'src/secret.ts'
+const STREAM = 'src/http/stream.ts'
+
+export const seededBugs: SeededBug[] = [
+  {
+    name: 'a commit is not synced',
+    edits: [
+      {
+        file: 'src/database/sqlite.ts',
+        find: 'PRAGMA synchronous = FULL',
+        replace: 'PRAGMA synchronous = OFF',
+      },
+    ],
+    test: 'durability',
+    notices: 'syncs the log of the database before each answer',
+    isAlways: true,
+  },
+  {
+    name: 'a commit is answered before it is made',
+    edits: [
+      {
+        file: WRITER,
+        find: '  const failure = commit()\n',
+        // All but the first two, which the start itself reads back.
+        replace: `  if (group.every(({ id }) => id > 2)) send({ answers })
+  const failure = commit()\n`,
+      },
+    ],
+    test: 'durability',
+    notices: 'syncs the log of the database before each answer',
+  },
+  {
+    name: 'every write is a commit of its own',
+    edits: [{ file: WRITER, find: 'MAX_GROUP = 64', replace: 'MAX_GROUP = 1' }],
+    test: 'durability',
+    notices: 'makes one sync of the writes that wait',
+  },
+  {
+    name: 'reads are answered from what is not committed',
+    edits: [
+      {
+        file: 'src/database/embedded.ts',
+        find: 'if (!isRead(one.sql)) return (await writer.write([one]))[0] as ResultSet',
+        replace: 'if (one) return (await writer.write([one]))[0] as ResultSet',
+      },
+      {
+        file: WRITER,
+        find: '    answers.push(writeOne(request))\n',
+        replace: `    const one = writeOne(request)
+    const [first] = request.statements
+    if (/^\\s*SELECT/.test(texts.get(first?.text ?? -1) ?? '')) send({ answers: [one] })
+    else answers.push(one)\n`,
+      },
+    ],
+    test: 'durability',
+    notices: 'shows nobody a value that could still be lost',
+  },
+  {
+    name: 'a file is not synced',
+    edits: [
+      {
+        file: DISK,
+        find: '      await sync(() => file.datasync())\n      await entry\n',
+        replace: '      await entry\n',
+      },
+    ],
+    test: 'durability',
+    notices: 'has a file and its folder entry on the disk before the row that names it',
+    isAlways: true,
+  },
+  {
+    name: 'a folder is not synced after a file was made in it',
+    edits: [
+      { file: DISK, find: 'sync(() => syncFolder(folder))', replace: 'sync(async () => {})' },
+    ],
+    test: 'durability',
+    notices: 'has a file and its folder entry on the disk before the row that names it',
+    isAlways: true,
+  },
+  {
+    name: 'a large file is synced at its end alone',
+    edits: [
+      {
+        file: DISK,
+        find: 'SYNC_EVERY_BYTES = 8 * 1024 * 1024',
+        replace: 'SYNC_EVERY_BYTES = 1024 ** 4',
+      },
+    ],
+    test: 'durability',
+    notices: 'syncs a file every 8 MiB',
+  },
+  {
+    name: 'a superseded file goes before the commit',
+    edits: [
+      {
+        file: STORE,
+        find: '  const token = unique(deps.random)\n',
+        replace: `  const token = unique(deps.random)
+  if (before?.file) await deps.blobs.remove(before.file)\n`,
+      },
+    ],
+    test: 'durability',
+    notices: 'removes no superseded file before what supersedes it is durable',
+  },
+  {
+    name: 'a superseded file goes while others are about to read it',
+    edits: [
+      {
+        file: 'src/housekeeping.ts',
+        find: "GRACE_MS = new TimeSpan(5, 'm').milliseconds()",
+        replace: 'GRACE_MS = 0',
+      },
+    ],
+    test: 'guards',
+    notices: 'stays for those who are about to read it',
+  },
+  {
+    name: 'a start serves before the log is in the database',
+    edits: [
+      {
+        file: WRITER,
+        find: 'if (checkpointFirst && checkpoint',
+        replace: 'if (false && checkpoint',
+      },
+    ],
+    test: 'durability',
+    notices: 'after kill -9 has the log in the database',
+    isAlways: true,
+  },
+  {
+    name: 'the secret is not synced',
+    edits: [{ file: SECRET, find: '    await file.sync()\n', replace: '' }],
+    test: 'durability',
+    notices: 'has the secret on the disk',
+  },
+  {
+    name: 'the folder of the secret is not synced',
+    edits: [{ file: SECRET, find: '  await syncFolder(root)\n', replace: '' }],
+    test: 'durability',
+    notices: 'has the secret on the disk',
+  },
+  {
+    name: 'a write does not ask again for the token',
+    edits: [
+      {
+        file: STORE,
+        find: "const isMatch = condition.kind === 'match' ? 'store_token = ?' : '?'",
+        replace: "const isMatch = '? IS NOT NULL'",
+      },
+    ],
+    test: 'guards',
+    notices: 'loses to another that had the same token',
+    isAlways: true,
+  },
+  {
+    name: 'a deletion does not ask again for the token',
+    edits: [
+      {
+        file: STORE,
+        find: "AND ${condition.kind === 'match' ? 'store_token = ?' : '?'}",
+        replace: 'AND ? IS NOT NULL',
+      },
+    ],
+    test: 'guards',
+    notices: 'loses to a write of another version',
+  },
+  {
+    name: 'a write does not ask again for the permission',
+    edits: [{ file: STORE, find: 'AND p.permission IN (${permissions}))', replace: ')' }],
+    test: 'guards',
+    notices: 'is refused when the permission was lowered meanwhile',
+    isAlways: true,
+  },
+  {
+    name: 'a write does not ask again whether the session lives',
+    edits: [
+      {
+        file: STORE,
+        find: `SELECT 1 FROM sync_session s JOIN held_permission p ON p.sync_account_id = s.id
+  WHERE s.token = ? AND s.expiration > ? AND p.store_key`,
+        replace: "SELECT 1 FROM held_permission p WHERE ? <> '' AND ? > 0 AND p.store_key",
+      },
+    ],
+    test: 'guards',
+    notices: 'is refused when its session ended meanwhile',
+    isAlways: true,
+  },
+  {
+    name: 'a write does not ask again whether the session expired',
+    edits: [
+      {
+        file: STORE,
+        find: 's.expiration > ? AND p.store_key = sync_store.store_key',
+        replace: '? > 0 AND p.store_key = sync_store.store_key',
+      },
+    ],
+    test: 'guards',
+    notices: 'is refused when its session expired meanwhile',
+  },
+  {
+    name: 'a creation does not ask again whether the session lives',
+    edits: [
+      {
+        file: STORE,
+        find: '       WHERE ${session.ALIVE}`,',
+        replace: "       WHERE ? <> '' AND ? > 0`,",
+      },
+    ],
+    test: 'guards',
+    notices: 'makes no store when its session or account ended meanwhile',
+  },
+  {
+    name: 'a creation does not ask again for the quota',
+    edits: [{ file: STORE, find: 'OR used <= ? FROM', replace: 'OR ? > 0 FROM' }],
+    test: 'guards',
+    notices: 'is not passed by two uploads that each would have fitted',
+  },
+  {
+    name: 'a write does not ask again for the quota',
+    edits: [{ file: STORE, find: 'AND a.used - t.size + ?2 <= ?3)', replace: 'AND ?3 > 0)' }],
+    test: 'guards',
+    notices: 'is not passed by two that replace',
+  },
+  {
+    name: 'a grant does not ask again for OWN',
+    edits: [
+      {
+        file: PERMISSION,
+        find: `      require(OWNS, [self.token, clock.now(), found.key]),
+      sql(
+        \`INSERT`,
+        replace: `      sql(
+        \`INSERT`,
+      },
+    ],
+    test: 'guards',
+    notices: 'A grant or a revocation, at its commit',
+  },
+  {
+    name: 'the last OWN may leave',
+    edits: [
+      {
+        file: PERMISSION,
+        find: '      require(IS_OWNED, [found.key]),\n    ],',
+        replace: '    ],',
+      },
+    ],
+    test: 'guards',
+    notices: 'leaves an OWN when two that OWN leave at once',
+  },
+  {
+    name: 'a small value is not checked before it is sent',
+    edits: [
+      { file: 'src/http/routes/store.ts', find: ' || !isIntact(inline, digest)', replace: '' },
+    ],
+    test: 'guards',
+    notices: 'that is small is not sent',
+  },
+  {
+    name: 'a large value is not checked before its end is sent',
+    edits: [
+      {
+        file: STREAM,
+        find: '!isEqual(hash, digest)) return false',
+        replace: 'false) return false',
+      },
+    ],
+    test: 'guards',
+    notices: 'that is large is cut short',
+  },
+  {
+    name: 'the end of a large value is sent before it is checked',
+    edits: [
+      {
+        file: STREAM,
+        find: `    if (position > end && hash !== undefined && !isEqual(hash, digest)) return false
+    sent = write(outgoing, chunk)`,
+        replace: `    sent = write(outgoing, chunk)
+    sent.catch(() => undefined)
+    const isEnd = position > end && hash !== undefined
+    if (isEnd) await sent
+    if (isEnd && !isEqual(hash, digest)) return false`,
+      },
+    ],
+    test: 'guards',
+    notices: 'that is large is cut short',
+  },
+  {
+    name: 'the file of the database is opened beside SQLite',
+    edits: [
+      {
+        file: 'src/node.ts',
+        find: '(statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0',
+        replace: 'readFileSync(path).length > 0',
+      },
+    ],
+    test: 'commands',
+    notices: 'no code of ours does',
+  },
+]
