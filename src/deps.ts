@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { Database } from './database/database.ts'
 import type { Limiter } from './limit.ts'
+import type { Listeners } from './listeners.ts'
 import type { Log } from './log.ts'
 import type { Mailer } from './mail.ts'
 import type { Passwords } from './password.ts'
@@ -20,6 +21,7 @@ export interface Deps {
   clock: Clock
   keys: Keys
   limiter: Limiter
+  listeners: Listeners
   log: Log
   mailer: Mailer | null
   passwords: Passwords

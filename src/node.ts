@@ -7,7 +7,7 @@ import { guardedClock, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
 import type { CheckMessage } from './database/check.ts'
 import { sql, type Database } from './database/database.ts'
-import { UnusableDatabase, open as openDatabase } from './database/embedded.ts'
+import { UnusableDatabase, open as openDatabase, type OpenDatabase } from './database/embedded.ts'
 import { lock as takeLock, type Lock } from './database/lock.ts'
 import { SchemaError, checkSchema, isFresh, migrate } from './database/migrate.ts'
 import type { Deps } from './deps.ts'
@@ -15,6 +15,7 @@ import { createFolder } from './folder.ts'
 import { housekeeping, sweep } from './housekeeping.ts'
 import { listen } from './http/server.ts'
 import { limiter } from './limit.ts'
+import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
 import { openMailer, type Mailer } from './mail.ts'
 import { commitDateMs, startWorker } from './packed.ts'
@@ -46,6 +47,7 @@ export interface RunningNode {
 
 const HOUSEKEEPING_MS = 60_000
 const FIRST_HOUSEKEEPING_MS = 5000
+const LOOK_MS = 1000
 const NEARLY_FULL_BYTES = 16 * 1024 * 1024
 
 const machineTime: TimeSource = { wall: Date.now, uptime: () => performance.now() }
@@ -72,6 +74,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     const timers = [
       setTimeout(() => void keeper.run(), FIRST_HOUSEKEEPING_MS),
       setInterval(() => void keeper.run(), HOUSEKEEPING_MS),
+      setInterval(() => deps.listeners.count() > 0 && database.look(), LOOK_MS),
     ]
     const background = inBackground(deps, { database: opened.path, wasUnclean })
     return {
@@ -80,6 +83,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
       housekeep: () => keeper.run(),
       async stop() {
         for (const timer of timers) clearTimeout(timer)
+        deps.listeners.end()
         await listening.stop()
         await Promise.all([keeper.stop(), background])
         await close()
@@ -151,13 +155,15 @@ async function openData(config: Config, opening: Opening) {
   const keys = secrets.deriveKeys(secret)
   const space = openSpace(root, time.uptime, opening.floorBytes)
   if (isServer && space.free() < NEARLY_FULL_BYTES) space.giveUpReserve()
+  const listeners = openListeners()
   const file = await openDatabase({
     path,
     checkpointFirst: isServer,
     onFatal,
     onWarning: (reason) => log.warn(reason),
+    onChange: (accounts) => listeners.announce(accounts),
   }).catch(explain)
-  const database: Database & { closed: Promise<void> } = { ...file, ...yielding(file, space) }
+  const database: OpenDatabase = { ...file, ...yielding(file, space) }
   try {
     await prepareSchema(database, { root, check: keys.check, time, isServer })
     const { startNumber, newest } = await readNode(database, keys.check, isServer)
@@ -178,6 +184,7 @@ async function openData(config: Config, opening: Opening) {
       clock,
       keys,
       limiter: limiter(clock),
+      listeners,
       log,
       mailer: opening.mailer ?? openMailer(config),
       passwords: passwords(),

@@ -11,6 +11,8 @@ import type { RandomBytes } from './token.ts'
 export interface Keys {
   /** HMAC key of account ids. */
   account: Uint8Array
+  /** From which each account's cursor key is made. */
+  cursor: Uint8Array
   /** What tells, without telling the secret, that it is the one this database was made with. */
   check: string
 }
@@ -43,5 +45,9 @@ export async function create(root: string, random: RandomBytes): Promise<string>
 export function deriveKeys(secret: string): Keys {
   const derive = (purpose: string): Uint8Array =>
     new Uint8Array(hkdfSync('sha256', secret, '', `sync-node ${purpose}`, 32))
-  return { account: derive('account'), check: Buffer.from(derive('check')).toString('hex') }
+  return {
+    account: derive('account'),
+    cursor: derive('cursor'),
+    check: Buffer.from(derive('check')).toString('hex'),
+  }
 }

@@ -19,6 +19,8 @@ export interface EmbeddedOptions {
   /** The writer found the disk failing, and answers nothing any more: the process has to stop. */
   onFatal: (reason: string) => void
   onWarning: (reason: string) => void
+  /** What these accounts can see has changed, and is durable; `null`: perhaps anybody's. */
+  onChange: (accounts: number[] | null) => void
 }
 
 interface Waiting {
@@ -38,9 +40,7 @@ export class UnusableDatabase extends Error {
   }
 }
 
-export async function open(
-  options: EmbeddedOptions,
-): Promise<Database & { closed: Promise<void> }> {
+export async function open(options: EmbeddedOptions): Promise<OpenDatabase> {
   const writer = await startWriter(options)
   const reader = openReader(options.path, writer)
 
@@ -52,6 +52,7 @@ export async function open(
 
   return {
     closed: writer.closed,
+    look: () => writer.look(),
     async execute(statement: Parameters<Database['execute']>[0], args?: unknown) {
       const one = toStatement(statement, args)
       if (!isRead(one.sql)) return (await writer.write([one]))[0] as ResultSet
@@ -117,6 +118,7 @@ async function startWriter(options: EmbeddedOptions) {
         if ('results' in answer) one?.resolve(answer.results.map(toResultSet))
         else one?.reject(new LibsqlError(answer.failure.message, answer.failure.code))
       }
+      if (message.touched.length > 0) options.onChange(message.touched)
     } else if ('ready' in message) ready.resolve()
     else if ('refused' in message) {
       ready.reject(new UnusableDatabase(message.refused.code, message.refused.message))
@@ -144,6 +146,9 @@ async function startWriter(options: EmbeddedOptions) {
         waiting.set(request.id, { resolve, reject })
         worker.postMessage(request)
       }),
+    look: () => {
+      worker.postMessage('look')
+    },
     close: () => {
       worker.postMessage('close')
     },

@@ -35,7 +35,10 @@ export type WriteAnswer =
 export type WriterMessage =
   | { ready: true }
   | { refused: { code: string | undefined; message: string } }
-  | { answers: WriteAnswer[] }
+  /** `touched`: accounts whose feed or sessions the group changed. */
+  | { answers: WriteAnswer[]; touched: number[] }
+  /** Another process has written: nobody knows to whom it matters. */
+  | { foreign: true }
   | { warning: string }
   | { fatal: string }
   | { closed: true }
@@ -55,6 +58,19 @@ const HARMLESS = new Set([
   'SQLITE_READONLY',
 ])
 
+// Temporary triggers on this connection note whom a write concerns: no caller has to know, and what is
+// rolled back takes its notes with it.
+const WATCH = `
+  CREATE TEMP TABLE touched (account INTEGER PRIMARY KEY);
+  CREATE TEMP TRIGGER touched_permission AFTER UPDATE OF change_seq ON main.account_permission
+  BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.sync_account_id); END;
+  CREATE TEMP TRIGGER touched_tombstone AFTER INSERT ON main.tombstone
+  BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.sync_account_id); END;
+  CREATE TEMP TRIGGER touched_session AFTER DELETE ON main.sync_session
+  BEGIN INSERT OR IGNORE INTO touched VALUES (OLD.id); END;`
+
+let isWatching = false
+
 const port = parentPort as MessagePort
 const { path, checkpointFirst } = workerData as WriterData
 const texts = new Map<number, string>()
@@ -62,6 +78,8 @@ const returning = new WeakMap<StatementSync, boolean>()
 const queue: WriteRequest[] = []
 let nextCheckpointBytes = CHECKPOINT_BYTES
 let isDead = false
+/** Counts what other connections commit: all that is not of this process. */
+let dataVersion: unknown
 
 const send = (message: WriterMessage): void => {
   port.postMessage(message)
@@ -75,6 +93,7 @@ try {
   if (checkpointFirst && checkpoint(connection).busy) {
     send({ refused: { code: 'SQLITE_BUSY', message: 'another process keeps the database busy' } })
   } else {
+    watch()
     port.on('message', receive)
     send({ ready: true })
   }
@@ -82,11 +101,13 @@ try {
   send({ refused: { code: resultCode(error), message: (error as Error).message } })
 }
 
-function receive(first: WriteRequest | 'close'): void {
+type Message = WriteRequest | 'close' | 'look'
+
+function receive(first: Message): void {
   let isClosing = take(first)
   while (!isClosing) {
     for (let more; (more = receiveMessageOnPort(port)) !== undefined;) {
-      if (take(more.message as WriteRequest | 'close')) isClosing = true
+      if (take(more.message as Message)) isClosing = true
     }
     if (queue.length === 0) break
     writeGroup()
@@ -94,8 +115,12 @@ function receive(first: WriteRequest | 'close'): void {
   if (isClosing) close()
 }
 
-function take(message: WriteRequest | 'close'): boolean {
+function take(message: Message): boolean {
   if (message === 'close') return true
+  if (message === 'look') {
+    lookForOthers()
+    return false
+  }
   for (const { text, sql } of message.statements) if (sql !== undefined) texts.set(text, sql)
   queue.push(message)
   return false
@@ -112,12 +137,13 @@ function writeGroup(): void {
     // BEGIN failed, or SQLite gave up the transaction (a full disk): nothing of the group happened.
     if (group.length === 0) group.push(...queue.splice(0))
     if (connection.database.isTransaction) connection.database.exec('ROLLBACK')
-    send({ answers: refuseAll(group, error, isDead ? 'SQLITE_READONLY' : resultCode(error)) })
+    const code = isDead ? 'SQLITE_READONLY' : resultCode(error)
+    send({ answers: refuseAll(group, error, code), touched: [] })
     return
   }
   const failure = commit()
   if (failure !== null) answers = refuseAll(group, failure.error, failure.code)
-  send({ answers })
+  send({ answers, touched: failure === null ? takeTouched() : [] })
   if (failure?.code === UNKNOWN_OUTCOME) {
     die(`the database could not be written: ${failure.error.message}`)
   } else checkpointWhenLarge()
@@ -134,6 +160,28 @@ function fillGroup(group: WriteRequest[], answers: WriteAnswer[]): void {
     answers.push(writeOne(request))
     if (totalChanges() - changesBefore >= MAX_GROUP_CHANGES) break
   }
+}
+
+function watch(): void {
+  // A new file gets its tables by the first write.
+  const query = "SELECT 1 FROM sqlite_master WHERE name = 'tombstone'"
+  if (connection.database.prepare(query).get() === undefined) return
+  connection.database.exec(WATCH)
+  isWatching = true
+}
+
+function takeTouched(): number[] {
+  if (!isWatching) watch()
+  if (!isWatching) return []
+  const rows = connection.prepare('SELECT account FROM touched').all() as { account: number }[]
+  if (rows.length > 0) connection.prepare('DELETE FROM touched').run()
+  return rows.map(({ account }) => account)
+}
+
+function lookForOthers(): void {
+  const version = connection.prepare('PRAGMA data_version').get()?.['data_version']
+  if (dataVersion !== undefined && version !== dataVersion) send({ foreign: true })
+  dataVersion = version
 }
 
 /** Null when all of the group is durable. */

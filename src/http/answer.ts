@@ -65,6 +65,14 @@ export const empty = (headers?: Headers, status = 204): Response =>
 export const text = (body: string, status: number, headers: Headers): Response =>
   new Response(body, { status, headers: { ...API_HEADERS, ...headers } })
 
+/** X-Accel-Buffering: nginx would hold events back until the end. */
+export const eventStreamHeaders = (): Headers => ({
+  ...COMMON_HEADERS,
+  'Cache-Control': 'no-store, no-transform',
+  'Content-Type': 'text/event-stream',
+  'X-Accel-Buffering': 'no',
+})
+
 /** The answer to a preflight, for any path: what is not allowed says so by its own answer. */
 export const preflight = (): Response =>
   new Response(null, {

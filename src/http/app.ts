@@ -17,6 +17,7 @@ import { toProblem } from './problem.ts'
 import type { Call, Route } from './route.ts'
 import { accountRoutes } from './routes/account.ts'
 import { authRoutes } from './routes/auth.ts'
+import { changesRoutes } from './routes/changes.ts'
 import { infoRoutes } from './routes/info.ts'
 import { passwordRoutes } from './routes/password.ts'
 import { permissionRoutes } from './routes/permission.ts'
@@ -29,6 +30,7 @@ export const routes: Route[] = [
   ...passwordRoutes,
   ...storeRoutes,
   ...permissionRoutes,
+  ...changesRoutes,
   ...infoRoutes,
   openapiRoute(() => routes),
 ]

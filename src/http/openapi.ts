@@ -133,11 +133,14 @@ function requestBody({ body, takesValue }: Route): Json {
   return { requestBody: { required: true, content } }
 }
 
-function toResponse({ description, schema, bytes, headers = [] }: Answer): Json {
+function toResponse({ description, schema, bytes, events, headers = [] }: Answer): Json {
   const content =
     bytes === true
       ? { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } }
-      : schema && { 'application/json': { schema: toSchema(schema, 'output') } }
+      : schema && {
+          'application/json': { schema: toSchema(schema, 'output') },
+          ...(events === true && { 'text/event-stream': { schema: { type: 'string' } } }),
+        }
   return {
     description,
     ...(content && { content }),

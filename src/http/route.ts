@@ -28,6 +28,8 @@ export interface Answer {
   /** Of a JSON body; a body that is none is `bytes`. */
   schema?: GenericSchema
   bytes?: boolean
+  /** It can also come as server-sent events. */
+  events?: boolean
   headers?: string[]
 }
 

@@ -1,0 +1,135 @@
+// Owns the feed of changes: what an account can read, by the order in which it last changed.
+import { sql, toBytes } from './database/database.ts'
+import type { Deps } from './deps.ts'
+import { anchorOf, rangeOf, sealer, type Position, type Sealer } from './cursor.ts'
+import * as session from './session.ts'
+import type { Session } from './session.ts'
+import type { ListedStore, Permission } from './store.ts'
+import { isIntact } from './value.ts'
+
+export type Change = (ListedStore & { data?: string }) | { key: string; deleted: true }
+
+export interface Entry {
+  change: Change
+  /** Where a client stands that has seen this entry. */
+  position: Position
+}
+
+export interface Page {
+  entries: Entry[]
+  /** Where a client stands that has seen the page; what seals it stands in the page's range. */
+  position: Position
+  more: boolean
+}
+
+export interface PageOptions {
+  limit: number
+  withData: boolean
+}
+
+type FeedDeps = Pick<Deps, 'clock' | 'database' | 'keys' | 'log'>
+
+// A page is read in parts, so that no more than its 4 MiB and one part are held at once.
+const PART = 100
+const MAX_PAGE_BYTES = 4 * 1024 * 1024
+
+// Two index scans, merged: the cost is that of the rows that are returned. A store whose OWNs are all
+// dead is deleted for everyone, though its rows are still there.
+const PART_QUERY = (columns: string, join: string): string => `
+  SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
+    t.digest ${columns}, p.permission <> 'OWN' AND NOT EXISTS (
+      SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
+      WHERE o.store_key = p.store_key AND o.permission = 'OWN' AND a.dead = 0) AS deleted
+  FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
+  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND ${ALIVE}
+  UNION ALL
+  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1
+  FROM tombstone WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND ${ALIVE}
+  ORDER BY change_seq LIMIT ?6`
+
+const ALIVE = 'EXISTS (SELECT 1 FROM sync_session WHERE token = ?4 AND expiration > ?5)'
+const QUERY = PART_QUERY(', NULL AS value', '')
+const QUERY_WITH_DATA = PART_QUERY(', d.value', 'LEFT JOIN store_data d ON d.id = t.store_data')
+
+/** Where a first sync begins. */
+export async function beginning({ database }: Pick<Deps, 'database'>): Promise<Position> {
+  const { rows } = await database.execute('SELECT seq FROM node')
+  return { seq: 0, began: Number(rows[0]?.['seq']) || null }
+}
+
+/** The changes after a position. Throws AUTH01. */
+export async function page(
+  deps: FeedDeps,
+  self: Session,
+  since: Position,
+  { limit, withData }: PageOptions,
+): Promise<Page> {
+  const entries: Entry[] = []
+  let { seq } = since
+  let bytes = 0
+  for (let read = 0; ;) {
+    const asked = Math.min(PART, limit - read)
+    const { rows } = await deps.database.execute(
+      sql(withData ? QUERY_WITH_DATA : QUERY, [
+        self.account,
+        seq,
+        since.began ?? 0,
+        self.token,
+        deps.clock.now(),
+        asked,
+      ]),
+    )
+    if (rows.length === 0) await session.check(deps, self)
+    read += rows.length
+    for (const row of rows) {
+      if (bytes > MAX_PAGE_BYTES) return { entries, position: advance(since, seq), more: true }
+      seq = Number(row['change_seq'])
+      const change = toChange(deps, row)
+      const position = advance(since, seq)
+      // A first sync has nothing to delete of what was gone before it began.
+      if ('deleted' in change && position.began !== null && seq <= position.began) continue
+      entries.push({ change, position })
+      bytes += JSON.stringify(change).length
+    }
+    if (rows.length < asked) {
+      // The end: whatever began is done.
+      return {
+        entries,
+        position: { seq: Math.max(seq, since.began ?? 0), began: null },
+        more: false,
+      }
+    }
+    if (read >= limit) return { entries, position: advance(since, seq), more: true }
+  }
+}
+
+const advance = ({ began }: Position, seq: number): Position => ({
+  seq,
+  began: began !== null && seq < began ? began : null,
+})
+
+function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Change {
+  const key = String(row['store_key'])
+  if (row['deleted'] === 1) return { key, deleted: true }
+  const value = row['value'] === null ? null : toBytes(row['value'])
+  const isWhole = value !== null && isIntact(value, toBytes(row['digest']))
+  if (value !== null && !isWhole) log.error('a value in the database is damaged')
+  return {
+    key,
+    permission: row['permission'] as Permission,
+    token: String(row['store_token']),
+    ...(row['store_meta'] === null ? {} : { meta: String(row['store_meta']) }),
+    size: Number(row['size']),
+    modified: Number(row['modified']),
+    ...(isWhole ? { data: Buffer.from(value).toString('base64') } : {}),
+  }
+}
+
+/** Seals the positions of a feed; the range of the history is looked up when a position leaves it. */
+export function cursors(deps: Pick<Deps, 'database' | 'keys'>, self: Session) {
+  const seal: Sealer = sealer(deps, self)
+  return async function cursorOf(position: Position): Promise<string> {
+    const { rows } = await deps.database.execute(rangeOf(anchorOf(position)))
+    return seal(position, Number(rows[0]?.['nonce']))
+  }
+}

@@ -1,0 +1,153 @@
+// Owns the route /changes: the feed as pages, held polls and event streams.
+import * as v from 'valibot'
+import * as change from '../../change.ts'
+import type { Page } from '../../change.ts'
+import * as cursor from '../../cursor.ts'
+import type { Position } from '../../cursor.ts'
+import { malformed } from '../../errors.ts'
+import { json } from '../answer.ts'
+import { streamChanges } from '../event-stream.ts'
+import { route, type Call } from '../route.ts'
+import { bytes, permission, time, token } from '../schemas.ts'
+
+const DEFAULT_LIMIT = 500
+
+/** A parameter that stands at most once. */
+const one = <T>(schema: v.GenericSchema<string, T>) =>
+  v.optional(
+    v.pipe(
+      v.tuple([schema]),
+      v.transform(([value]) => value),
+    ),
+  )
+
+const whole = (least: number, most: number) =>
+  v.pipe(v.string(), v.regex(/^\d{1,4}$/), v.transform(Number), v.minValue(least), v.maxValue(most))
+
+const entry = v.union([
+  v.object({
+    key: v.string(),
+    permission,
+    token,
+    meta: v.optional(v.string()),
+    size: bytes,
+    modified: time,
+    data: v.optional(v.pipe(v.string(), v.description('The value, base64.'))),
+  }),
+  v.object({ key: v.string(), deleted: v.literal(true) }),
+])
+
+const query = v.strictObject({
+  since: one(v.string()),
+  limit: one(whole(1, 1000)),
+  wait: one(whole(0, 50)),
+  include: one(v.literal('data')),
+})
+
+type ChangesCall = Call<undefined, v.InferOutput<typeof query>>
+
+export const changesRoutes = [
+  route({
+    method: 'GET',
+    path: '/changes',
+    summary: 'What changed since a cursor: own and shared stores, deletions, grants, revocations',
+    description:
+      'Without `since`: everything the account can read, in pages. With `Accept: text/event-stream` the same as server-sent events: `change` with `id` the cursor, `reset` when the cursor is not known.',
+    session: true,
+    query,
+    requestHeaders: [
+      { name: 'Accept', description: 'text/event-stream for server-sent events.' },
+      { name: 'Last-Event-ID', description: 'Where an event stream goes on; before `since`.' },
+    ],
+    answers: {
+      200: {
+        description: 'A page; go on from `cursor`, at once while `more`.',
+        schema: v.object({
+          cursor: v.pipe(v.string(), v.regex(/^[0-9a-v]{1,64}$/)),
+          more: v.boolean(),
+          changes: v.array(entry),
+        }),
+        events: true,
+      },
+    },
+    errors: ['FEED01', 'RATE01'],
+    handle: (call: ChangesCall) =>
+      (call.incoming.headers.accept ?? '').includes('text/event-stream')
+        ? answerStream(call)
+        : answerPage(call),
+  }),
+]
+
+async function answerPage(call: ChangesCall): Promise<Response> {
+  const { deps, self, query: asked, outgoing } = call
+  const options = { limit: asked.limit ?? DEFAULT_LIMIT, withData: asked.include === 'data' }
+  const since = await start(call, asked.since)
+  const until = performance.now() + (asked.wait ?? 0) * 1000
+  // Listens before it reads: what is written in between wakes it.
+  const changed = new Signal()
+  const stopListening = deps.listeners.add(self.account, () => changed.set())
+  outgoing.once('close', () => changed.set())
+  try {
+    for (;;) {
+      const page = await change.page(deps, self, since, options)
+      const left = until - performance.now()
+      const isWorthIt = page.entries.length > 0 || page.more || left <= 0
+      if (isWorthIt || outgoing.destroyed || deps.listeners.isOver())
+        return await toAnswer(call, page)
+      await changed.wait(left)
+    }
+  } finally {
+    stopListening()
+  }
+}
+
+async function toAnswer({ deps, self }: ChangesCall, page: Page): Promise<Response> {
+  const cursorOf = change.cursors(deps, self)
+  return json({
+    cursor: await cursorOf(page.position),
+    more: page.more,
+    changes: page.entries.map((one) => one.change),
+  })
+}
+
+const start = ({ deps, self }: ChangesCall, since: string | undefined): Promise<Position> =>
+  since === undefined ? change.beginning(deps) : cursor.open(deps, self, since)
+
+function answerStream(call: ChangesCall): Promise<Response> {
+  const { query: asked, incoming } = call
+  if (asked.wait !== undefined || asked.limit !== undefined) {
+    throw malformed('An event stream takes neither wait nor limit.')
+  }
+  const last = incoming.headers['last-event-id']
+  const since = typeof last === 'string' && last !== '' ? last : asked.since
+  return streamChanges(call, {
+    withData: asked.include === 'data',
+    start: () => start(call, since),
+  })
+}
+
+/** Something that happens, once or more, and is waited for. */
+class Signal {
+  #isSet = false
+  #wake: (() => void) | undefined
+
+  set(): void {
+    this.#isSet = true
+    this.#wake?.()
+  }
+
+  /** Resolves when it is set, or `ms` have passed; it is unset then. */
+  async wait(ms: number): Promise<void> {
+    if (!this.#isSet) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms)
+        this.#wake = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    this.#isSet = false
+    this.#wake = undefined
+  }
+}
