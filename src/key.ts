@@ -31,7 +31,7 @@ function decode(raw: string): string {
 }
 
 /** Throws REQ01 unless `name` may be a key; answers it. */
-function check(name: string): string {
+export function check(name: string): string {
   if (!name.isWellFormed()) throw malformed('The key is not UTF-8.')
   if (CONTROL.test(name)) throw malformed('A key has no control characters.')
   if (name.length > MAX_CODE_POINTS && [...name].length > MAX_CODE_POINTS) {

@@ -1,12 +1,5 @@
 // Owns stores: read, written, deleted and listed, each change guarded by its token.
-import {
-  commit,
-  require,
-  requireChanges,
-  sql,
-  toBytes,
-  type Statement,
-} from './database/database.ts'
+import { commit, sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, notFound, unauthorized } from './errors.ts'
 import { isStoreKey, toStoreKey } from './key.ts'
@@ -15,7 +8,8 @@ import * as session from './session.ts'
 import type { Session } from './session.ts'
 import { unique } from './token.ts'
 import * as value from './value.ts'
-import type { Incoming, Received } from './value.ts'
+import type { Incoming } from './value.ts'
+import { creation, removal, replacement } from './write.ts'
 
 export type Permission = 'READ' | 'WRITE' | 'OWN'
 
@@ -74,12 +68,6 @@ const FIND_WITH_VALUE = find({
   columns: ', d.value',
   join: 'LEFT JOIN store_data d ON d.id = t.store_data',
 })
-
-// Guards a write in its own statement: (session token, now) may write to sync_store.
-const MAY = (permissions: string): string => `EXISTS (
-  SELECT 1 FROM sync_session s JOIN held_permission p ON p.sync_account_id = s.id
-  WHERE s.token = ? AND s.expiration > ? AND p.store_key = sync_store.store_key
-    AND p.permission IN (${permissions}))`
 
 /** The store under a key, or null when the account has none there. Throws AUTH01. */
 async function look(
@@ -140,10 +128,12 @@ export async function put(
   try {
     const results = await commit(
       deps.database,
-      () =>
-        before === null
+      () => [
+        ...(before === null
           ? creation(deps, self, row)
-          : replacement(deps, self, row, { condition, before }),
+          : replacement(deps, self, row, { condition, before })),
+        quota.usedBy(self),
+      ],
       async () => {
         before = await mayPut(deps, self, key, condition)
         if (received.size > (await quota.room(deps, self, before))) throw quota.full()
@@ -223,98 +213,6 @@ export const versionHeaders = ({
   ...(meta === null ? {} : { 'X-Sync-Meta': meta }),
 })
 
-interface Row {
-  key: string
-  token: string
-  meta: string | null
-  received: Received
-}
-
-function creation(deps: Deps, self: Session, { key, token, meta, received }: Row): Statement[] {
-  const { clock, config } = deps
-  const { inline, upload, size, digest } = received
-  const isDead = `NOT EXISTS (SELECT 1 ${quota.OWNERS.replace('?', '?1')})`
-  return [
-    // What a dead account left under this name does not exist, but may still be there.
-    sql(`DELETE FROM sync_store WHERE store_key = ?1 AND ${isDead}`, [key]),
-    ...(inline === undefined ? [] : [sql('INSERT INTO store_data (value) VALUES (?)', [inline])]),
-    sql(
-      `INSERT INTO sync_store
-         (store_key, store_file, store_data, store_token, store_meta, size, digest, modified)
-       SELECT ?, ?, ${inline === undefined ? 'NULL' : 'last_insert_rowid()'}, ?, ?, ?, ?, ?
-       WHERE ${session.ALIVE}`,
-      [key, upload?.name ?? null, token, meta, size, digest, clock.wall(), self.token, clock.now()],
-    ),
-    requireChanges(),
-    sql(
-      `INSERT INTO account_permission (sync_account_id, store_key, permission) VALUES (?, ?, 'OWN')`,
-      [self.account, key],
-    ),
-    ...(config.quota === null
-      ? []
-      : [
-          require('SELECT ? = 0 OR used <= ? FROM sync_account WHERE number = ?', [
-            size,
-            config.quota,
-            self.account,
-          ]),
-        ]),
-    quota.usedBy(self),
-  ]
-}
-
-function replacement(
-  { clock, config }: Deps,
-  self: Session,
-  { key, token, meta, received }: Row,
-  { condition, before }: { condition: Condition; before: Store },
-): Statement[] {
-  const { inline, upload, size, digest } = received
-  // With a token the row is known to be as it was seen, and a small value can stay where it is.
-  const isInPlace = condition.kind === 'match' && inline !== undefined && before.file === null
-  const data = inline === undefined ? 'NULL' : isInPlace ? 'store_data' : 'last_insert_rowid()'
-  const isMatch = condition.kind === 'match' ? 'store_token = ?' : '?'
-  return [
-    ...(config.quota === null
-      ? []
-      : [
-          require(`SELECT ?2 <= t.size OR EXISTS (
-               SELECT 1 ${quota.OWNERS.replace('?', '?1')} AND a.used - t.size + ?2 <= ?3)
-             FROM sync_store t WHERE t.store_key = ?1`, [key, size, config.quota]),
-        ]),
-    ...(inline === undefined || isInPlace
-      ? []
-      : [sql('INSERT INTO store_data (value) VALUES (?)', [inline])]),
-    sql(
-      `UPDATE sync_store SET store_file = ?, store_data = ${data}, store_token = ?, store_meta = ?,
-         size = ?, digest = ?, modified = ?
-       WHERE store_key = ? AND ${isMatch} AND ${MAY(`'WRITE', 'OWN'`)}`,
-      [
-        upload?.name ?? null,
-        token,
-        meta,
-        size,
-        digest,
-        clock.wall(),
-        key,
-        condition.kind === 'match' ? before.token : 1,
-        self.token,
-        clock.now(),
-      ],
-    ),
-    requireChanges(),
-    ...(isInPlace
-      ? [
-          sql(
-            'UPDATE store_data SET value = ? WHERE id = (SELECT store_data FROM sync_store WHERE store_key = ?)',
-            [inline as Uint8Array, key],
-          ),
-        ]
-      : []),
-    quota.usedBy(self),
-  ]
-}
-
 /** Deletes a store for everyone; answers the bytes that count against the caller's quota now. */
 export async function remove(
   deps: Deps,
@@ -325,16 +223,7 @@ export async function remove(
   let store = await mayRemove(deps, self, key, condition)
   const results = await commit(
     deps.database,
-    () => [
-      sql(
-        `DELETE FROM sync_store
-         WHERE store_key = ? AND ${condition.kind === 'match' ? 'store_token = ?' : '?'}
-           AND ${MAY(`'OWN'`)}`,
-        [store.key, condition.kind === 'match' ? store.token : 1, self.token, deps.clock.now()],
-      ),
-      requireChanges(),
-      quota.usedBy(self),
-    ],
+    () => [...removal(deps, self, { condition, before: store }), quota.usedBy(self)],
     async () => {
       store = await mayRemove(deps, self, key, condition)
     },

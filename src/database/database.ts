@@ -1,6 +1,6 @@
 // Owns what the rest of the server may ask of a database, and what its failures mean.
 import type { Client, InStatement } from '@libsql/client'
-import { LibsqlError } from '@libsql/core/api'
+import { LibsqlBatchError, LibsqlError } from '@libsql/core/api'
 import { SyncError, busy } from '../errors.ts'
 
 /** A file on this machine or a libSQL server: the part of @libsql/client that all SQL goes through. */
@@ -27,20 +27,20 @@ const MAX_ATTEMPTS = 3
 
 /**
  * Commits a guarded batch. When a guard aborts it, `explain` finds the cause in the protocol's
- * order and throws it; when it finds none, somebody else's write came between and the batch runs
+ * order and throws it (`failedAt` is the index of the statement that aborted); when it finds none, somebody else's write came between and the batch runs
  * again.
  */
 export async function commit(
   database: Database,
   statements: () => Statement[],
-  explain: () => Promise<void>,
+  explain: (failedAt: number | undefined) => Promise<void>,
 ): Promise<Awaited<ReturnType<Database['batch']>>> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await database.batch(statements(), 'write')
     } catch (error) {
       if (!isPrecondition(error)) throw refusal(error)
-      await explain()
+      await explain(error instanceof LibsqlBatchError ? error.statementIndex : undefined)
       if (attempt === MAX_ATTEMPTS) throw busy(error)
     }
   }

@@ -1,6 +1,12 @@
 // Owns the database in a file: the libSQL `Client` interface on node:sqlite, reads on this thread,
 // writes through the writer's.
-import { LibsqlError, type InValue, type ResultSet, type Row } from '@libsql/core/api'
+import {
+  LibsqlBatchError,
+  LibsqlError,
+  type InValue,
+  type ResultSet,
+  type Row,
+} from '@libsql/core/api'
 import { startWorker } from '../packed.ts'
 import type { Database, Statement } from './database.ts'
 import { connect, toLibsqlError, type Connection } from './sqlite.ts'
@@ -38,6 +44,12 @@ export class UnusableDatabase extends Error {
     super(message)
     this.code = code
   }
+}
+
+export interface OpenDatabase extends Database {
+  closed: Promise<void>
+  /** Asks whether another process has written since; onChange hears it. */
+  look(): void
 }
 
 export async function open(options: EmbeddedOptions): Promise<OpenDatabase> {
@@ -97,8 +109,8 @@ function openReader(path: string, writer: { close(): void }): Connection {
 }
 
 async function startWriter(options: EmbeddedOptions) {
-  const data: WriterData = { path: options.path, checkpointFirst: options.checkpointFirst }
-  const worker = startWorker('writer', data)
+  const { path, checkpointFirst } = options
+  const worker = startWorker('writer', { path, checkpointFirst } satisfies WriterData)
   const waiting = new Map<number, Waiting>()
   const toRequest = requests()
   const ready = Promise.withResolvers<void>()
@@ -116,7 +128,10 @@ async function startWriter(options: EmbeddedOptions) {
         const one = waiting.get(answer.id)
         waiting.delete(answer.id)
         if ('results' in answer) one?.resolve(answer.results.map(toResultSet))
-        else one?.reject(new LibsqlError(answer.failure.message, answer.failure.code))
+        else {
+          const { message: reason, code, statement } = answer.failure
+          one?.reject(new LibsqlBatchError(reason, statement, code))
+        }
       }
       if (message.touched.length > 0) options.onChange(message.touched)
     } else if ('ready' in message) ready.resolve()
@@ -146,12 +161,8 @@ async function startWriter(options: EmbeddedOptions) {
         waiting.set(request.id, { resolve, reject })
         worker.postMessage(request)
       }),
-    look: () => {
-      worker.postMessage('look')
-    },
-    close: () => {
-      worker.postMessage('close')
-    },
+    look: () => worker.postMessage('look'),
+    close: () => worker.postMessage('close'),
   }
 }
 

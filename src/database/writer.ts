@@ -30,7 +30,7 @@ export interface WrittenStatement {
 
 export type WriteAnswer =
   | { id: number; results: WrittenStatement[] }
-  | { id: number; failure: { code: string; message: string } }
+  | { id: number; failure: { code: string; message: string; statement: number } }
 
 export type WriterMessage =
   | { ready: true }
@@ -202,22 +202,23 @@ const refuseAll = (
   group: WriteRequest[],
   error: unknown,
   code: string | undefined,
-): WriteAnswer[] => group.map((request) => failed(request, error, code))
+): WriteAnswer[] => group.map((request) => failed(request, error, { code }))
 
 function writeOne(request: WriteRequest): WriteAnswer {
   const { database, prepare } = connection
   prepare('SAVEPOINT one').run()
+  const results: WrittenStatement[] = []
   try {
-    const results = request.statements.map(({ text, args }) =>
-      run(prepare(texts.get(text) as string), args),
-    )
+    for (const { text, args } of request.statements) {
+      results.push(run(prepare(texts.get(text) as string), args))
+    }
     prepare('RELEASE one').run()
     return { id: request.id, results }
   } catch (error) {
     if (!database.isTransaction) throw error
     prepare('ROLLBACK TO one').run()
     prepare('RELEASE one').run()
-    return failed(request, error)
+    return failed(request, error, { code: resultCode(error), statement: results.length })
   }
 }
 
@@ -235,9 +236,13 @@ function run(statement: StatementSync, args: Argument[]): WrittenStatement {
   return { rows: [], changes: Number(changes), lastInsertRowid }
 }
 
-const failed = (request: WriteRequest, error: unknown, code = resultCode(error)): WriteAnswer => ({
+const failed = (
+  request: WriteRequest,
+  error: unknown,
+  { code, statement = 0 }: { code: string | undefined; statement?: number },
+): WriteAnswer => ({
   id: request.id,
-  failure: { code: code ?? 'UNKNOWN', message: (error as Error).message },
+  failure: { code: code ?? 'UNKNOWN', message: (error as Error).message, statement },
 })
 
 function totalChanges(): number {

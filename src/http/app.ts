@@ -17,6 +17,7 @@ import { toProblem } from './problem.ts'
 import type { Call, Route } from './route.ts'
 import { accountRoutes } from './routes/account.ts'
 import { authRoutes } from './routes/auth.ts'
+import { batchRoutes } from './routes/batch.ts'
 import { changesRoutes } from './routes/changes.ts'
 import { infoRoutes } from './routes/info.ts'
 import { passwordRoutes } from './routes/password.ts'
@@ -31,6 +32,7 @@ export const routes: Route[] = [
   ...storeRoutes,
   ...permissionRoutes,
   ...changesRoutes,
+  ...batchRoutes,
   ...infoRoutes,
   openapiRoute(() => routes),
 ]

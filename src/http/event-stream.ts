@@ -55,6 +55,7 @@ export async function streamChanges(
     position,
     isRunning: false,
     isDue: false,
+    missedBeats: 0,
   }
   const wake = (): void => run(stream)
   const stopListening = deps.listeners.add(self.account, wake)
