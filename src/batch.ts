@@ -27,8 +27,6 @@ export interface Result {
 interface Failure {
   index: number
   code: ErrorCode
-  /** The store exists, and the operation named no token. */
-  isUnnamed?: true
   token?: string
   digest?: string
   meta?: string
@@ -188,7 +186,10 @@ function refuseFailures({ config }: Pick<Deps, 'config'>, steps: Step[], found: 
     const failure = failureOf(step, found[index] as Found, largest)
     return failure === null ? [] : [{ index, ...failure }]
   })
-  if (failures.length > 0) throw toError(failures)
+  const [first] = failures
+  if (first === undefined) return
+  const isUnnamed = first.code === 'KEY01' && steps[first.index]?.condition.kind === 'none'
+  throw toError(failures, isUnnamed ? 428 : undefined)
 }
 
 /** Why an operation cannot be done, in the protocol's order, or null. */
@@ -212,7 +213,6 @@ function withStore({ kind, condition }: Step, store: Store): Omit<Failure, 'inde
   if (condition.kind === 'match' && condition.tokens[0] === store.token) return null
   return {
     code: 'KEY01',
-    ...(condition.kind === 'none' && { isUnnamed: true }),
     token: store.token,
     digest: `sha-256=:${Buffer.from(store.digest).toString('base64')}:`,
     ...(store.meta === null ? {} : { meta: store.meta }),
@@ -221,13 +221,9 @@ function withStore({ kind, condition }: Step, store: Store): Omit<Failure, 'inde
 
 const DETAIL = 'Nothing was done: `failed` names the operations that could not be.'
 
-function toError(failures: Failure[]): SyncError {
-  const [first] = failures as [Failure]
-  const failed = failures.map(({ isUnnamed, ...rest }) => rest)
-  return new SyncError(first.code, DETAIL, {
-    ...(first.isUnnamed && { status: 428 }),
-    members: { failed },
-  })
+function toError(failed: Failure[], status?: number): SyncError {
+  const [{ code }] = failed as [Failure]
+  return new SyncError(code, DETAIL, { ...(status && { status }), members: { failed } })
 }
 
 function toStatements(
