@@ -87,7 +87,7 @@ export async function page(
       const change = toChange(deps, row)
       const position = advance(since, seq)
       // A first sync has nothing to delete of what was gone before it began.
-      if ('deleted' in change && position.began !== null && seq <= position.began) continue
+      if ('deleted' in change && seq <= (since.began ?? 0)) continue
       entries.push({ change, position })
       bytes += JSON.stringify(change).length
     }

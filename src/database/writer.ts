@@ -94,6 +94,7 @@ try {
     send({ refused: { code: 'SQLITE_BUSY', message: 'another process keeps the database busy' } })
   } else {
     watch()
+    lookForOthers()
     port.on('message', receive)
     send({ ready: true })
   }

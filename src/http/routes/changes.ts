@@ -16,7 +16,7 @@ const DEFAULT_LIMIT = 500
 const one = <T>(schema: v.GenericSchema<string, T>) =>
   v.optional(
     v.pipe(
-      v.tuple([schema]),
+      v.strictTuple([schema]),
       v.transform(([value]) => value),
     ),
   )

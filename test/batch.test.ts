@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { Client } from './helpers/client.ts'
+import { expectProblem, expectStatus } from './helpers/expect.ts'
+import { startNode } from './helpers/node.ts'
+
+const run = (client: Client, operations: unknown): Promise<Response> =>
+  client.request('/batch', { method: 'POST', body: JSON.stringify({ operations }) })
+
+interface Failed {
+  index: number
+  code: string
+  token?: string
+  digest?: string
+  meta?: string
+}
+
+async function expectFailed(response: Response, code: string, status?: number): Promise<Failed[]> {
+  return (await expectProblem(response, code, status))['failed'] as Failed[]
+}
+
+describe('POST /batch', () => {
+  it('creates, replaces, deletes and checks, all in one', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const [old, gone, seen] = [
+      await ana.save('old', '1'),
+      await ana.save('gone', '2'),
+      await ana.save('seen', '3'),
+    ]
+    const response = await run(ana, [
+      { put: 'new', token: null, data: btoa('n'), meta: 'm' },
+      { put: 'old', token: old.token, data: btoa('o') },
+      { delete: 'gone', token: gone.token },
+      { check: 'seen', token: seen.token },
+      { check: 'absent', token: null },
+    ])
+    const { results } = (await (await expectStatus(response, 200)).json()) as {
+      results: { key: string; token?: string }[]
+    }
+    assert.deepEqual(results.map(({ key }) => key).slice(1, 4), [old.key, gone.key, seen.key])
+    assert.equal(results[3]?.token, seen.token)
+    const created = await ana.get('new')
+    assert.equal(created.headers.get('x-sync-token'), results[0]?.token)
+    assert.equal(created.headers.get('x-sync-meta'), 'm')
+    assert.equal(await (await ana.get('old')).text(), 'o')
+    assert.equal((await ana.get('gone')).status, 404)
+  })
+
+  it('does nothing when one cannot be done, and names them all', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const a = await ana.save('a', 'x', { 'X-Sync-Meta': 'm' })
+    const twice = [
+      { put: 'a', token: a.token, data: '' },
+      { check: a.key, token: '*' },
+    ]
+    await expectProblem(await run(ana, twice), 'REQ01', 400)
+    const names = await expectFailed(
+      await run(ana, [
+        { put: 'b', data: '' },
+        { put: 'a', data: '' },
+        { delete: 'absent', token: '*' },
+        { put: 'c', token: '*', data: '' },
+      ]),
+      'KEY01',
+      428,
+    )
+    assert.deepEqual(
+      names.map(({ index, code, token, meta }) => [index, code, token, meta]),
+      [
+        [1, 'KEY01', a.token, 'm'],
+        [2, 'ERR01', undefined, undefined],
+        [3, 'KEY01', undefined, undefined],
+      ],
+    )
+    assert.match(names[0]?.digest as string, /^sha-256=:.+:$/)
+    assert.deepEqual(
+      (await ana.list()).map(({ key }) => key),
+      [a.key],
+    )
+  })
+
+  it('asks for the permission that each operation needs', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const { key } = await ana.save('shared', 'x')
+    for (const [permission, put, remove, check] of [
+      [undefined, 'ERR01', 'ERR01', 'ERR01'],
+      ['READ', 'PERM01', 'PERM01', undefined],
+      ['WRITE', undefined, 'PERM01', undefined],
+      ['OWN', undefined, undefined, undefined],
+    ] as const) {
+      if (permission !== undefined) await ana.grant('shared', 'bob', permission)
+      for (const [operation, code] of [
+        [{ put: key, token: '*', data: '' }, put],
+        [{ check: key, token: '*' }, check],
+        [{ delete: key, token: '*' }, remove],
+      ] as const) {
+        const response = await run(bob, [operation])
+        if (code === undefined) await expectStatus(response, 200)
+        else await expectFailed(response, code)
+      }
+    }
+  })
+
+  it('makes nothing under a lost name, and nothing under a foreign store key', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const { key } = await ana.save('mine', 'x')
+    await ana.grant('mine', 'bob', 'OWN')
+    await bob.revoke(key, 'ana')
+    for (const operation of [
+      { put: 'mine', token: null, data: '' },
+      { put: key, token: null, data: '' },
+      { check: 'mine', token: null },
+      { delete: 'mine', token: '*' },
+      { put: `~${'A'.repeat(43)}`, token: null, data: '' },
+    ]) {
+      await expectFailed(await run(ana, [operation]), 'ERR01', 404)
+    }
+  })
+
+  it('holds the limits', async (t) => {
+    const node = await startNode(t, { QUOTA: '30000' })
+    const ana = await node.signUp('ana')
+    const large = 'A'.repeat(21_848)
+    const [first] = await expectFailed(await run(ana, [{ put: 'a', data: large }]), 'SIZE01', 413)
+    assert.equal(first?.index, 0)
+    const many = Array.from({ length: 1001 }, (_, i) => ({ put: `k${i}`, data: '' }))
+    await expectProblem(await run(ana, many), 'SIZE01', 413)
+    await expectStatus(await run(ana, many.slice(1)), 200)
+    const half = 'A'.repeat(16_000)
+    const full = [0, 1, 2].map((i) => ({ put: `f${i}`, data: half }))
+    const [over] = await expectFailed(await run(ana, full), 'SIZE02', 507)
+    assert.equal(over?.index, 2)
+    assert.equal((await ana.get('f0')).status, 404)
+  })
+
+  it('refuses what is malformed', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (const operations of [
+      [{ put: 'a', data: 'x' }],
+      [{ put: 'a', data: '', extra: 1 }],
+      [{ delete: 'a' }],
+      [{ check: 'a' }],
+      [{ put: 'a/../b', data: '' }],
+      [{ put: '\ud800', data: '' }],
+      [{ put: 'a', data: '', token: 'NOT' }],
+      [{ put: 'a', data: '', meta: 'é' }],
+      [{ put: 'a', delete: 'a', token: '*', data: '' }],
+      'x',
+    ]) {
+      await expectProblem(await run(ana, operations), 'REQ01', 400)
+    }
+    await expectStatus(await run(ana, []), 200)
+  })
+
+  it('happens once, however many race', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const [a, b] = [await ana.save('a', '0'), await ana.save('b', '0')]
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, (_, i) =>
+        run(ana, [
+          { put: 'a', token: a.token, data: btoa(`${i}`) },
+          { put: 'b', token: b.token, data: btoa(`${i}`) },
+        ]),
+      ),
+    )
+    assert.deepEqual(
+      answers.map(({ status }) => status).toSorted(),
+      [200, 412, 412, 412, 412, 412, 412, 412],
+    )
+    assert.equal(await (await ana.get('a')).text(), await (await ana.get('b')).text())
+  })
+})

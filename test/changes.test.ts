@@ -1,0 +1,291 @@
+import assert from 'node:assert/strict'
+import { cpSync, rmSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import { expectProblem, expectStatus } from './helpers/expect.ts'
+import { apply, openStream, readAll, readPage } from './helpers/feed.ts'
+import { startNode } from './helpers/node.ts'
+
+const DAY = 24 * 60 * 60 * 1000
+
+describe('GET /changes', () => {
+  it('answers everything at first, then what changed, each key once and latest', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const saved = []
+    for (let i = 0; i < 7; i++) saved.push(await ana.save(`key ${i}`, String(i)))
+    const first = await readAll(ana)
+    assert.deepEqual(
+      first.changes.map(({ key }) => key),
+      saved.map(({ key }) => key),
+    )
+    assert.deepEqual((await readAll(ana, first.cursor)).changes, [])
+    await ana.save('key 2', 'next', { 'X-Sync-Token': saved[2]?.token as string })
+    const last = await ana.save('key 2', 'last', { 'X-Sync-Token': '*', 'X-Sync-Meta': 'm' })
+    await expectStatus(await ana.delete('key 5', saved[5]?.token), 204)
+    const { changes } = await readAll(ana, first.cursor)
+    assert.deepEqual(
+      changes.map(({ key, deleted }) => [key, deleted]),
+      [
+        [last.key, undefined],
+        [saved[5]?.key, true],
+      ],
+    )
+    assert.equal(changes[0]?.token, last.token)
+    assert.equal(changes[0]?.meta, 'm')
+  })
+
+  it('leads to the same state through whatever pages, while others write', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (let i = 0; i < 9; i++) await ana.save(`key ${i}`, 'x')
+    let page = await readPage(ana, '?limit=2')
+    let state = apply(page.changes)
+    for (let i = 0; page.more; i++) {
+      await ana.save(`key ${i}`, `again ${i}`, { 'X-Sync-Token': '*' })
+      if (i === 1) await ana.delete('key 8', '*')
+      if (i === 2) await ana.save('key 8', 'back')
+      page = await readPage(ana, `?limit=2&since=${page.cursor}`)
+      state = apply(page.changes, state)
+      if (i > 50) assert.fail('never ends')
+      if (i === 3) break
+    }
+    const rest = await readAll(ana, page.cursor)
+    assert.deepEqual(apply(rest.changes, state), apply((await readAll(ana)).changes))
+  })
+
+  it('tells grants, writes of others, changes of permission, and revocations', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    let { cursor } = await readPage(bob)
+    const { key, token } = await ana.save('shared', 'one')
+    const steps: [() => Promise<unknown>, object][] = [
+      [() => ana.grant('shared', 'bob', 'READ'), { key, permission: 'READ' }],
+      [() => ana.save('shared', 'two', { 'X-Sync-Token': token }), { key, permission: 'READ' }],
+      [() => ana.grant('shared', 'bob', 'OWN'), { key, permission: 'OWN' }],
+      [() => ana.revoke('shared', 'bob'), { key, deleted: true }],
+      [() => ana.grant('shared', 'bob', 'WRITE'), { key, permission: 'WRITE' }],
+      [() => ana.delete('shared', '*'), { key, deleted: true }],
+    ]
+    for (const [step, expected] of steps) {
+      await step()
+      const page = await readPage(bob, `?since=${cursor}`)
+      assert.equal(page.changes.length, 1)
+      assert.partialDeepStrictEqual(page.changes[0], expected)
+      ;({ cursor } = page)
+    }
+  })
+
+  it('brings small values along when asked, and no large ones', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('small', 'hello')
+    await ana.save('large', 'x'.repeat(20_000))
+    const { changes } = await readPage(ana, '?include=data')
+    assert.deepEqual(
+      changes.map(({ data }) => data),
+      [btoa('hello'), undefined],
+    )
+    assert.equal((await readPage(ana)).changes[0]?.data, undefined)
+  })
+
+  it('ends a page early at 4 MiB', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (let i = 0; i < 250; i++) await ana.save(`key ${i}`, 'x'.repeat(16_384))
+    const page = await readPage(ana, '?include=data&limit=1000')
+    assert.equal(page.more, true)
+    const rest = await readPage(ana, `?include=data&limit=1000&since=${page.cursor}`)
+    assert.equal(page.changes.length + rest.changes.length, 250)
+    assert.equal(rest.more, false)
+  })
+
+  it('shows a store as deleted as soon as its only OWN has deleted the account', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const { key } = await ana.save('shared', 'one')
+    await ana.grant('shared', 'bob', 'WRITE')
+    const { cursor } = await readPage(bob)
+    await expectStatus(await ana.request('/account', { method: 'DELETE' }), 204)
+    assert.deepEqual((await readPage(bob)).changes, [])
+    await node.running.housekeep()
+    assert.deepEqual((await readPage(bob, `?since=${cursor}`)).changes, [{ key, deleted: true }])
+  })
+
+  it('refuses parameters that it does not know', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (const query of [
+      '?limit=0',
+      '?limit=1001',
+      '?wait=51',
+      '?include=all',
+      '?x=1',
+      '?limit=1&limit=2',
+    ]) {
+      await expectProblem(await ana.request(`/changes${query}`), 'REQ01', 400)
+    }
+  })
+})
+
+describe('A cursor', () => {
+  it('is of no use to another account, or on another server, or when it is made up', async (t) => {
+    const node = await startNode(t)
+    const other = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const abroad = await other.signUp('ana')
+    for (const client of [ana, bob, abroad]) await client.save('a', 'x')
+    const { cursor } = await readPage(ana)
+    assert.match(cursor, /^[0-9a-v]{1,64}$/)
+    for (const [client, since] of [
+      [bob, cursor],
+      [abroad, cursor],
+      [ana, 'x'],
+      [ana, ''],
+      [ana, '0'.repeat(26)],
+      [ana, 'v'.repeat(26)],
+      [ana, cursor.slice(0, -1)],
+    ] as const) {
+      await expectProblem(await client.request(`/changes?since=${since}`), 'FEED01', 410)
+    }
+  })
+
+  it('from after the copy that was restored is refused, whatever is written then', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('before', 'x')
+    const old = await readPage(ana)
+    const half = await readPage(ana, '?limit=1')
+    await node.stop()
+    cpSync(node.root, `${node.root}.copy`, { recursive: true })
+    await node.restart()
+    await ana.save('lost', 'x')
+    const late = await readPage(ana)
+    const begun = await readPage(ana, '?limit=1')
+    await node.stop()
+    rmSync(node.root, { recursive: true })
+    cpSync(`${node.root}.copy`, node.root, { recursive: true })
+    await node.restart()
+    for (let i = 0; i < 3; i++) {
+      await expectProblem(await ana.request(`/changes?since=${late.cursor}`), 'FEED01', 410)
+      await expectProblem(await ana.request(`/changes?since=${begun.cursor}`), 'FEED01', 410)
+      for (const { cursor } of [old, half]) await readPage(ana, `?since=${cursor}`)
+      await ana.save(`after ${i}`, 'x')
+    }
+  })
+
+  it('lives as long as nothing of its account was forgotten', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    for (const client of [ana, bob]) await client.save('a', 'x')
+    const cursors = { ana: (await readPage(ana)).cursor, bob: (await readPage(bob)).cursor }
+    await ana.save('b', 'x')
+    await expectStatus(await ana.delete('b', '*'), 204)
+    const later = (await readPage(ana)).cursor
+    node.advance(80 * DAY)
+    await Promise.all([readPage(ana), readPage(bob)]) // keeps the sessions
+    node.advance(80 * DAY)
+    await Promise.all([readPage(ana), readPage(bob)])
+    node.advance(21 * DAY)
+    await node.running.housekeep()
+    await expectProblem(await ana.request(`/changes?since=${cursors.ana}`), 'FEED01', 410)
+    await readPage(ana, `?since=${later}`)
+    await readPage(bob, `?since=${cursors.bob}`)
+  })
+})
+
+describe('GET /changes?wait', () => {
+  it('is answered when something changes', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const { cursor } = await readPage(ana)
+    const held = readPage(ana, `?wait=50&since=${cursor}`)
+    const { key } = await ana.save('a', 'x')
+    assert.deepEqual(
+      (await held).changes.map((change) => change.key),
+      [key],
+    )
+  })
+
+  it('ends with its session, and when the server stops', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const held = ana.request('/changes?wait=50')
+    await node.request('/info')
+    await expectStatus(await ana.request('/auth', { method: 'DELETE' }), 204)
+    await expectProblem(await held, 'AUTH01', 401)
+    const last = readPage(bob, '?wait=50')
+    await node.request('/info')
+    await node.stop()
+    assert.deepEqual((await last).changes, [])
+  })
+})
+
+describe('GET /changes as events', () => {
+  it('tells what is there, then what happens, and goes on where it was', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const one = await ana.save('one', 'x')
+    const stream = await openStream(ana)
+    const first = await stream.next()
+    assert.equal(first?.change.key, one.key)
+    const two = await bob.save('two', 'x')
+    await bob.grant('two', 'ana', 'READ')
+    assert.equal((await stream.next())?.change.key, two.key)
+    await stream.close()
+    await ana.save('three', 'x')
+    const again = await openStream(ana, {
+      query: `?since=${'0'.repeat(26)}`,
+      headers: { 'Last-Event-ID': first?.id as string },
+    })
+    assert.equal((await again.next())?.change.key, two.key)
+    assert.equal((await again.next())?.change.permission, 'OWN')
+    await again.close()
+  })
+
+  it('says reset for a cursor that is not known', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const stream = await openStream(ana, { query: `?since=${'0'.repeat(26)}` })
+    assert.equal((await stream.next())?.type, 'reset')
+    assert.equal(await stream.next(), undefined)
+    await stream.close()
+  })
+
+  it('ends with its session, and when the server stops', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    const [one, two] = [await openStream(ana), await openStream(bob)]
+    await expectStatus(await ana.request('/auth', { method: 'DELETE' }), 204)
+    assert.equal(await one.next(), undefined)
+    await node.stop()
+    assert.equal(await two.next(), undefined)
+    for (const stream of [one, two]) await stream.close()
+  })
+
+  it('takes 32 streams an account', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const streams = []
+    for (let i = 0; i < 32; i++) streams.push(await openStream(ana))
+    const refused = await ana.request('/changes', { headers: { Accept: 'text/event-stream' } })
+    await expectProblem(refused, 'RATE01', 429)
+    for (const stream of streams) await stream.close()
+    await ana.save('a', 'x') // whoever still listens is woken, and found gone
+    const stream = await openStream(ana)
+    await stream.close()
+  })
+
+  it('hears what another process writes', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const { key } = await ana.save('a', 'x')
+    const stream = await openStream(ana)
+    await stream.next()
+    const { DatabaseSync } = await import('node:sqlite')
+    const other = new DatabaseSync(`${node.root}/sync-node.db`)
+    other.exec(`PRAGMA busy_timeout = 5000; UPDATE sync_store SET store_token = 'other'`)
+    assert.equal((await stream.next())?.change.key, key)
+    other.close()
+    await stream.close()
+  })
+})
