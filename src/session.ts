@@ -75,66 +75,65 @@ export type SessionFinder = (bearer: string) => Promise<Session>
  * whether the session still lives is asked with each statement that acts for it.
  */
 export function finder(deps: Pick<Deps, 'database' | 'clock'>): SessionFinder {
-  const known = new LRUCache<string, Session>({ max: 10_000 })
+  const known = new LRUCache<string, { session: Session; used: number }>({ max: 10_000 })
   return async function find(bearer) {
     const digest = token.digest(bearer)
-    const remembered = known.get(digest)
-    if (remembered !== undefined) return remembered
-    const { rows } = await deps.database.execute(
-      sql(
-        `SELECT a.number, a.key_salt FROM sync_session s JOIN sync_account a ON a.number = s.id
-         WHERE s.token = ? AND s.expiration > ?`,
-        [digest, deps.clock.now()],
-      ),
-    )
-    const [row] = rows
-    if (row === undefined) throw unauthorized()
-    const session: Session = {
-      token: digest,
-      account: Number(row['number']),
-      keySalt: toBytes(row['key_salt']),
+    let entry = known.get(digest)
+    if (entry === undefined) {
+      entry = await load(deps, digest)
+      known.set(digest, entry)
     }
-    known.set(digest, session)
-    return session
+    const now = deps.clock.now()
+    if (now - entry.used >= RENEW_MS) {
+      entry.used = now
+      renew(deps, entry.session)
+    }
+    return entry.session
   }
 }
 
-/** Throws AUTH01 unless the session lives; renews it, at most once a day. */
-export async function check(
-  deps: Pick<Deps, 'database' | 'clock'>,
-  session: Session,
-): Promise<void> {
-  const { rows } = await deps.database.execute(
-    sql('SELECT used FROM sync_session WHERE token = ? AND expiration > ?', [
-      session.token,
-      deps.clock.now(),
-    ]),
+async function load(
+  { database, clock }: Pick<Deps, 'database' | 'clock'>,
+  digest: string,
+): Promise<{ session: Session; used: number }> {
+  const { rows } = await database.execute(
+    sql(
+      `SELECT a.number, a.key_salt, s.used
+       FROM sync_session s JOIN sync_account a ON a.number = s.id
+       WHERE s.token = ? AND s.expiration > ?`,
+      [digest, clock.now()],
+    ),
   )
   const [row] = rows
   if (row === undefined) throw unauthorized()
-  renew(deps, session, Number(row['used']))
+  const session = {
+    token: digest,
+    account: Number(row['number']),
+    keySalt: toBytes(row['key_salt']),
+  }
+  return { session, used: Number(row['used']) }
+}
+
+/** Throws AUTH01 unless the session lives. */
+export async function check(
+  { database, clock }: Pick<Deps, 'database' | 'clock'>,
+  session: Session,
+): Promise<void> {
+  const { rows } = await database.execute(
+    sql(`SELECT ${ALIVE} AS alive`, [session.token, clock.now()]),
+  )
+  if (rows[0]?.['alive'] !== 1) throw unauthorized()
 }
 
 /** Prolongs a session that was last used more than a day ago. Nobody waits for it. */
-export function renew(
-  { database, clock }: Pick<Deps, 'database' | 'clock'>,
-  session: Session,
-  used: number,
-): void {
-  const now = clock.now()
-  if (now - used < RENEW_MS) return
-  database
-    .batch(
-      [
-        sql(
-          `UPDATE sync_session SET used = ?1, expiration = min(?1 + ?2, created + ?3)
-           WHERE token = ?4 AND expiration > ?1 AND used < ?1`,
-          [now, IDLE_MS, LIFE_MS, session.token],
-        ),
-      ],
-      'write',
-    )
-    .catch(() => undefined) // a failing disk shows in what the client asked for; the next call tries again
+function renew({ database, clock }: Pick<Deps, 'database' | 'clock'>, session: Session): void {
+  const statement = sql(
+    `UPDATE sync_session SET used = ?1, expiration = min(?1 + ?2, created + ?3)
+     WHERE token = ?4 AND expiration > ?1 AND used < ?1`,
+    [clock.now(), IDLE_MS, LIFE_MS, session.token],
+  )
+  // A disk that refuses is told to whoever writes; this is tried again tomorrow.
+  database.batch([statement], 'write').catch(() => undefined)
 }
 
 export async function list(

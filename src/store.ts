@@ -56,7 +56,7 @@ const COLUMNS = `p.permission, t.store_token, t.store_meta, t.size, t.digest, t.
 
 // What a session may see of a store: one row while the session lives, NULLs without a permission.
 const find = (more: { columns: string; join: string }): string => `
-  SELECT s.used AS session_used, ${COLUMNS} ${more.columns}
+  SELECT ${COLUMNS} ${more.columns}
   FROM sync_session s
   LEFT JOIN held_permission p ON p.sync_account_id = s.id AND p.store_key = ?2
   LEFT JOIN sync_store t ON t.store_key = p.store_key
@@ -82,7 +82,6 @@ async function look(
   )
   const [row] = rows
   if (row === undefined) throw unauthorized()
-  session.renew(deps, self, Number(row['session_used']))
   if (row['permission'] === null) return null
   return {
     key: storeKey,
