@@ -10,6 +10,8 @@ type Registration = 'open' | 'invite' | 'closed'
 export interface Config {
   host: string
   port: number
+  /** Of the listener for Prometheus, or null for none. */
+  metricsPort: number | null
   /** Absolute path. */
   root: string
   registration: Registration
@@ -49,6 +51,7 @@ export function readConfig(environment: Environment): Config {
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',
     port: read('PORT', wholeNumber(0, 65_535)) ?? 8080,
+    metricsPort: read('METRICS_PORT', wholeNumber(0, 65_535)),
     root: resolve(read('STATIC_ROOT', anyText) ?? './data'),
     registration,
     quota: readQuota(read, registration),

@@ -7,6 +7,7 @@ import type { Limiter } from './limit.ts'
 import type { Listeners } from './listeners.ts'
 import type { Log } from './log.ts'
 import type { Mailer } from './mail.ts'
+import type { Metrics } from './metrics.ts'
 import type { Passwords } from './password.ts'
 import type { Keys } from './secret.ts'
 import type { Space } from './space.ts'
@@ -24,6 +25,8 @@ export interface Deps {
   listeners: Listeners
   log: Log
   mailer: Mailer | null
+  /** Null where nobody scrapes. */
+  metrics: Metrics | null
   passwords: Passwords
   random: RandomBytes
   space: Space

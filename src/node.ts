@@ -13,11 +13,13 @@ import { SchemaError, checkSchema, isFresh, migrate } from './database/migrate.t
 import type { Deps } from './deps.ts'
 import { createFolder } from './folder.ts'
 import { housekeeping, sweep } from './housekeeping.ts'
-import { listen } from './http/server.ts'
+import { listenForMetrics } from './http/metrics.ts'
+import { listen, type Listening } from './http/server.ts'
 import { limiter } from './limit.ts'
 import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
 import { openMailer, type Mailer } from './mail.ts'
+import { openMetrics } from './metrics.ts'
 import { commitDateMs, startWorker } from './packed.ts'
 import { passwords } from './password.ts'
 import * as secrets from './secret.ts'
@@ -41,6 +43,8 @@ export interface Replaced {
 export interface RunningNode {
   deps: Deps
   port: number
+  /** Null when METRICS_PORT is not set. */
+  metricsPort: number | null
   housekeep(): Promise<void>
   stop(): Promise<void>
 }
@@ -61,14 +65,17 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
   })
   const lock = await lockFolder(config.root)
   let close = async (): Promise<void> => undefined
+  let metrics: Listening | null = null
   try {
     const wasUnclean = existsSync(join(config.root, 'sync-node.db-wal'))
     const opened = await openData(config, { ...replaced, log, onFatal, isServer: true })
     const { deps, database } = opened
     close = async () => {
+      await metrics?.stop()
       database.close()
       await database.closed
     }
+    metrics = await listenOnMetricsPort(deps)
     const listening = await listen(deps)
     const keeper = housekeeping(deps)
     const timers = [
@@ -80,6 +87,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     return {
       deps,
       port: listening.port,
+      metricsPort: metrics?.port ?? null,
       housekeep: () => keeper.run(),
       async stop() {
         for (const timer of timers) clearTimeout(timer)
@@ -94,6 +102,17 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     await close()
     lock.close()
     throw error
+  }
+}
+
+/** Null without METRICS_PORT. Throws StartError. */
+async function listenOnMetricsPort(deps: Deps): Promise<Listening | null> {
+  const { config, metrics } = deps
+  if (metrics === null || config.metricsPort === null) return null
+  try {
+    return await listenForMetrics(deps, metrics, config.metricsPort)
+  } catch (error) {
+    throw new StartError(`METRICS_PORT cannot be listened on: ${(error as Error).message}.`)
   }
 }
 
@@ -156,11 +175,13 @@ async function openData(config: Config, opening: Opening) {
   const space = openSpace(root, time.uptime, opening.floorBytes)
   if (isServer && space.free() < NEARLY_FULL_BYTES) space.giveUpReserve()
   const listeners = openListeners()
+  const metrics = isServer && config.metricsPort !== null ? await openMetrics() : null
   const file = await openDatabase({
     path,
     checkpointFirst: isServer,
     onFatal,
     onWarning: (reason) => log.warn(reason),
+    onCommit: (group) => metrics?.committed(group),
     onChange: (accounts) => listeners.announce(accounts),
   }).catch(explain)
   const database: OpenDatabase = { ...file, ...yielding(file, space) }
@@ -187,6 +208,7 @@ async function openData(config: Config, opening: Opening) {
       listeners,
       log,
       mailer: opening.mailer ?? openMailer(config),
+      metrics,
       passwords: passwords(),
       random: randomBytes,
       space,

@@ -12,6 +12,8 @@ export interface Space {
   isLow(): boolean
   /** Bytes that are free on the disk. */
   free(): number
+  /** Bytes of the write-ahead log. */
+  wal(): number
   /** Gives the reserve up; true when that made room. */
   giveUpReserve(): boolean
   /** Makes the reserve (again) when there is room for it. */
@@ -27,7 +29,7 @@ const LOOK_AGAIN_MS = 200
 export function openSpace(root: string, uptime: () => number, floorBytes = FLOOR_BYTES): Space {
   const wal = join(root, 'sync-node.db-wal')
   const reserve = join(root, 'reserve')
-  let seen = { free: 0, floor: 0, at: Number.NEGATIVE_INFINITY }
+  let seen = { free: 0, floor: 0, walBytes: 0, at: Number.NEGATIVE_INFINITY }
 
   /** What a checkpoint will move from the WAL into the database is taken as used. */
   function look(): typeof seen {
@@ -38,6 +40,7 @@ export function openSpace(root: string, uptime: () => number, floorBytes = FLOOR
       seen = {
         free: bavail * bsize,
         floor: Math.max(floorBytes, share) + walBytes,
+        walBytes,
         at: uptime(),
       }
     }
@@ -51,6 +54,7 @@ export function openSpace(root: string, uptime: () => number, floorBytes = FLOOR
     },
     isLow: () => room() < 0,
     free: () => look().free,
+    wal: () => look().walBytes,
     giveUpReserve() {
       if (!existsSync(reserve)) return false
       unlinkSync(reserve)

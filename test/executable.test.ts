@@ -81,6 +81,7 @@ describe('The executable', { concurrency: 2 }, () => {
   const SETTINGS: [string, string][] = [
     ['PORT', 'eighty'],
     ['PORT', '65536'],
+    ['METRICS_PORT', 'on'],
     ['HOST', 'not a host'],
     ['REGISTRATION', 'maybe'],
     ['QUOTA', 'much'],

@@ -27,6 +27,9 @@ export const serve: Command = {
       onFatal: () => setTimeout(() => process.exit(1), LAST_ANSWERS_MS),
     })
     greet(log, config, node.port)
+    if (node.metricsPort !== null) {
+      log.info(`metrics: http://127.0.0.1:${node.metricsPort}/metrics, for this machine alone`)
+    }
     await signal
     log.info('stopping')
     await node.stop()

@@ -25,6 +25,8 @@ export interface EmbeddedOptions {
   /** The writer found the disk failing, and answers nothing any more: the process has to stop. */
   onFatal: (reason: string) => void
   onWarning: (reason: string) => void
+  /** So many writes were committed together, by one sync. */
+  onCommit?: (group: { writes: number; seconds: number }) => void
   /** What these accounts can see has changed, and is durable; `null`: perhaps anybody's. */
   onChange: (accounts: number[] | null) => void
 }
@@ -134,6 +136,7 @@ async function startWriter(options: EmbeddedOptions) {
         }
       }
       if (message.touched.length > 0) options.onChange(message.touched)
+      tellOf(message, options)
     } else if ('ready' in message) ready.resolve()
     else if ('refused' in message) {
       ready.reject(new UnusableDatabase(message.refused.code, message.refused.message))
@@ -164,6 +167,13 @@ async function startWriter(options: EmbeddedOptions) {
     look: () => worker.postMessage('look'),
     close: () => worker.postMessage('close'),
   }
+}
+
+function tellOf(
+  { answers, commitMs }: { answers: unknown[]; commitMs?: number },
+  { onCommit }: EmbeddedOptions,
+): void {
+  if (commitMs !== undefined) onCommit?.({ writes: answers.length, seconds: commitMs / 1000 })
 }
 
 /** Answers what makes requests: ids count up, and SQL text is sent once. */

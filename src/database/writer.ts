@@ -35,8 +35,8 @@ export type WriteAnswer =
 export type WriterMessage =
   | { ready: true }
   | { refused: { code: string | undefined; message: string } }
-  /** `touched`: accounts whose feed or sessions the group changed. */
-  | { answers: WriteAnswer[]; touched: number[] }
+  /** `touched`: accounts whose feed or sessions the group changed; `commitMs`: what its sync took. */
+  | { answers: WriteAnswer[]; touched: number[]; commitMs?: number }
   /** Another process has written: nobody knows to whom it matters. */
   | { foreign: true }
   | { warning: string }
@@ -142,9 +142,11 @@ function writeGroup(): void {
     send({ answers: refuseAll(group, error, code), touched: [] })
     return
   }
+  const startMs = performance.now()
   const failure = commit()
+  const commitMs = performance.now() - startMs
   if (failure !== null) answers = refuseAll(group, failure.error, failure.code)
-  send({ answers, touched: failure === null ? takeTouched() : [] })
+  send({ answers, touched: failure === null ? takeTouched() : [], commitMs })
   if (failure?.code === UNKNOWN_OUTCOME) {
     die(`the database could not be written: ${failure.error.message}`)
   } else checkpointWhenLarge()

@@ -12,6 +12,7 @@ import { unique } from '../token.ts'
 import { clientAddress } from './address.ts'
 import { preflight, text } from './answer.ts'
 import { readJson } from './body.ts'
+import { nameRoute } from './metrics.ts'
 import { openapiRoute } from './openapi.ts'
 import { toProblem } from './problem.ts'
 import type { Call, Route } from './route.ts'
@@ -52,6 +53,7 @@ export function createApp(deps: Deps): Hono<Env> {
 
   async function respond(route: Route, c: Context<Env>): Promise<Response> {
     const { incoming, outgoing } = c.env
+    if (deps.metrics !== null) nameRoute(outgoing, route.path)
     const find = async (): Promise<session.Session> => {
       const [, bearer] = BEARER.exec(incoming.headers.authorization ?? '') ?? []
       if (bearer === undefined) throw unauthorized()

@@ -9,6 +9,7 @@ import { SyncError } from '../errors.ts'
 import type { Session } from '../session.ts'
 import * as session from '../session.ts'
 import { eventStreamHeaders } from './answer.ts'
+import { measureStream } from './metrics.ts'
 import type { Call } from './route.ts'
 
 const PLACES = { name: 'event stream', count: 32 }
@@ -46,6 +47,7 @@ export async function streamChanges(
     outgoing.end('event: reset\ndata: {}\n\n')
     return RESPONSE_ALREADY_SENT
   }
+  if (deps.metrics !== null) measureStream(deps.metrics, outgoing)
   outgoing.write('retry: 3000\n\n')
   const stream: Stream = {
     deps,

@@ -10,6 +10,7 @@ import { unique } from '../token.ts'
 import { COMMON_HEADERS } from './answer.ts'
 import { createApp, methodNotAllowed, refuse } from './app.ts'
 import { EXPECTS_CONTINUE } from './body.ts'
+import { measure } from './metrics.ts'
 import { toProblem } from './problem.ts'
 
 export interface Listening {
@@ -60,6 +61,7 @@ export async function listen(deps: Deps): Promise<Listening> {
 
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
     if (isStopping) outgoing.setHeader('Connection', 'close')
+    if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
     const refusal = check(incoming)
     if (refusal === null) void toApp(incoming, outgoing)
     else {
