@@ -1,0 +1,51 @@
+// Owns how the client writes meta: base64url of what the codec makes of the JSON {"name": …, …}.
+import { base64url, fromBase64, utf8 } from './encoding.ts'
+import type { Codec, Meta, StoreInfo } from './types.ts'
+
+export const identity: Codec = { encode: (bytes) => bytes, decode: (bytes) => bytes }
+
+// The member that holds the id of the write: by it a client whose answer was lost knows its own write
+// from another's with the same value (two devices that both count from 5 to 6).
+const WRITE = 'w'
+
+/** Meta as it goes to the server, in `X-Sync-Meta` or a batch. */
+export async function encodeMeta(codec: Codec, meta: Meta, write: string): Promise<string> {
+  const { name } = meta
+  const json = utf8(
+    JSON.stringify({ ...(name !== undefined && { name }), ...meta, [WRITE]: write }),
+  )
+  return base64url(await codec.encode(json, contextOf('meta', name)))
+}
+
+/** null when there is none, or none that this codec can read. */
+export async function decodeMeta(
+  codec: Codec,
+  text: string | null | undefined,
+): Promise<{ meta: Meta; write?: string } | null> {
+  if (text === null || text === undefined) return null
+  try {
+    const bytes = await codec.decode(fromBase64(text), { kind: 'meta' })
+    const meta = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown
+    if (typeof meta !== 'object' || meta === null || Array.isArray(meta)) return null
+    const { [WRITE]: write, name, ...extra } = meta as Record<string, unknown>
+    return {
+      meta: typeof name === 'string' ? { name, ...extra } : extra,
+      ...(typeof write === 'string' && { write }),
+    }
+  } catch {
+    return null
+  }
+}
+
+/** What a listing or feed says of a store, with what its meta says. */
+export async function withName<Info extends StoreInfo>(codec: Codec, info: Info): Promise<Info> {
+  const decoded = await decodeMeta(codec, info.meta)
+  if (decoded === null) return info
+  const { name, ...extra } = decoded.meta
+  return { ...info, ...(name !== undefined && { name }), extra }
+}
+
+export const contextOf = (kind: 'value' | 'meta', name: string | undefined) => ({
+  kind,
+  ...(name !== undefined && { name }),
+})
