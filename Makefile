@@ -22,6 +22,7 @@ run: dist/sync-node ## build and start the server, in the foreground
 	exec dist/sync-node serve
 
 dev: $(installed) ## run from source, and start again on every change
+	$(node) scripts/web.ts
 	exec $(node) --watch src/main.ts serve
 
 build: dist/sync-node ## make dist/sync-node, the one file that is the product
@@ -40,6 +41,7 @@ check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxfmt --check
 	node_modules/.bin/oxlint src scripts test
 	node_modules/.bin/tsc
+	node_modules/.bin/tsc -p src/web
 	node_modules/.bin/knip
 
 fix: $(installed) ## format, and mend what lint can mend

@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { inject } from 'postject'
 import { stripElf } from './strip-elf.ts'
+import { buildPage } from './web.ts'
 
 // For a source tarball, which has no commit to ask: the clock is never believed to be before this.
 const FIRST_COMMIT_SECONDS = Date.UTC(2026, 10, 23) / 1000
@@ -30,6 +31,7 @@ const manifest = readJson<{ version: string; optionalDependencies: Record<string
 const [body = process.execPath, output = 'dist/sync-node'] = process.argv.slice(2)
 refuseOtherNode()
 await bundle()
+await buildPage()
 await assemble(makeBlob())
 
 // The blob and the Node that reads it must be of one version.

@@ -4,7 +4,7 @@ import type * as Prometheus from '@prometheus-io/client'
 import type { Deps } from './deps.ts'
 import { version } from './packed.ts'
 
-export interface Answered {
+interface Answered {
   method: string
   /** The pattern of the route table: never a path, which has a key in it. */
   route: string

@@ -15,11 +15,16 @@ export const version: string = typeof __VERSION__ === 'string' ? __VERSION__ : v
 /** The committer date of the commit this was built from; 0 from source. */
 export const commitDateMs: number = typeof __COMMIT_DATE__ === 'number' ? __COMMIT_DATE__ : 0
 
-/** The text of an embedded file, such as `migrations/0001-account.sql`. */
+/** The text of an embedded file, such as `migrations/0001-init.sql`. */
 export function readAsset(name: string): string {
   if (source === null) return sea().getAsset(name, 'utf8')
-  const path = name.startsWith('migrations/') ? `database/${name}` : name
-  return readFileSync(new URL(path, source), 'utf8')
+  return readFileSync(new URL(placeOf(name), source), 'utf8')
+}
+
+/** Where an asset is when running from source; `make build` bundles the scripts for browsers. */
+function placeOf(name: string): string {
+  if (name.startsWith('migrations/')) return `database/${name}`
+  return name.endsWith('.js') ? `../dist/${name}` : `web/${name}`
 }
 
 /** The file names of all migrations, in the order in which they apply. */

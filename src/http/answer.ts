@@ -65,6 +65,17 @@ export const empty = (headers?: Headers, status = 204): Response =>
 export const text = (body: string, status: number, headers: Headers): Response =>
   new Response(body, { status, headers: { ...API_HEADERS, ...headers } })
 
+/** A page or part of one, which a browser keeps and asks for again by its ETag. */
+export const pageHeaders = (type: string, etag: string, csp: string): Headers => ({
+  ...COMMON_HEADERS,
+  'Cache-Control': 'no-cache',
+  'Content-Security-Policy': csp,
+  'Content-Type': type,
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  ETag: etag,
+  'Referrer-Policy': 'no-referrer',
+})
+
 /** X-Accel-Buffering: nginx would hold events back until the end. */
 export const eventStreamHeaders = (): Headers => ({
   ...COMMON_HEADERS,

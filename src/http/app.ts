@@ -13,6 +13,7 @@ import { clientAddress } from './address.ts'
 import { preflight, text } from './answer.ts'
 import { readJson } from './body.ts'
 import { nameRoute } from './metrics.ts'
+import { docsRoute } from './docs.ts'
 import { openapiRoute } from './openapi.ts'
 import { toProblem } from './problem.ts'
 import type { Call, Route } from './route.ts'
@@ -24,6 +25,7 @@ import { infoRoutes } from './routes/info.ts'
 import { passwordRoutes } from './routes/password.ts'
 import { permissionRoutes } from './routes/permission.ts'
 import { storeRoutes } from './routes/store.ts'
+import { webRoutes } from './routes/web.ts'
 
 /** Every route there is. Those of one path stand together, a path before the longer one it begins. */
 export const routes: Route[] = [
@@ -36,6 +38,8 @@ export const routes: Route[] = [
   ...batchRoutes,
   ...infoRoutes,
   openapiRoute(() => routes),
+  docsRoute(() => routes),
+  ...webRoutes,
 ]
 
 type Env = { Bindings: HttpBindings }

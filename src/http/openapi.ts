@@ -5,11 +5,11 @@ import * as v from 'valibot'
 import type { GenericSchema } from 'valibot'
 import { version } from '../packed.ts'
 import { json } from './answer.ts'
-import { CODES, statusOf } from './problem.ts'
+import { CODES, MEANING, statusOf, titleOf } from './problem.ts'
 import { route, type Answer, type Route } from './route.ts'
 import type { ErrorCode } from '../errors.ts'
 
-type Json = Record<string, unknown>
+export type Json = Record<string, unknown>
 
 const OTHER_STATUSES: Partial<Record<ErrorCode, number[]>> = {
   REQ01: [400, 408, 416, 431],
@@ -17,19 +17,26 @@ const OTHER_STATUSES: Partial<Record<ErrorCode, number[]>> = {
 }
 
 /** The route that answers the document of all routes. */
-export const openapiRoute = (all: () => Route[]): Route => {
-  let document: Json | undefined
-  return route({
+export const openapiRoute = (all: () => Route[]): Route =>
+  route({
     method: 'GET',
     path: '/openapi.json',
-    summary: 'This document',
+    summary: 'The OpenAPI 3.1 document of all this',
     session: false,
     answers: {
       200: { description: 'OpenAPI 3.1.', schema: v.looseObject({ openapi: v.string() }) },
     },
     errors: [],
-    handle: () => json((document ??= toDocument(all()))),
+    handle: () => json(documentOf(all())),
   })
+
+const documents = new WeakMap<Route[], Json>()
+
+/** The document of these routes, made once. */
+export function documentOf(routes: Route[]): Json {
+  const document = documents.get(routes) ?? toDocument(routes)
+  documents.set(routes, document)
+  return document
 }
 
 function toDocument(routes: Route[]): Json {
@@ -65,6 +72,12 @@ function toDocument(routes: Route[]): Json {
           },
         },
       },
+      'x-errors': CODES.map((code) => ({
+        code,
+        statuses: statusesOf(code),
+        title: titleOf(code),
+        description: MEANING[code],
+      })),
       headers: Object.fromEntries(
         Object.entries(HEADERS).map(([name, description]) => [
           name,
@@ -133,14 +146,16 @@ function requestBody({ body, takesValue }: Route): Json {
   return { requestBody: { required: true, content } }
 }
 
-function toResponse({ description, schema, bytes, events, headers = [] }: Answer): Json {
+function toResponse({ description, schema, type, bytes, events, headers = [] }: Answer): Json {
   const content =
     bytes === true
       ? { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } }
-      : schema && {
-          'application/json': { schema: toSchema(schema, 'output') },
-          ...(events === true && { 'text/event-stream': { schema: { type: 'string' } } }),
-        }
+      : type !== undefined
+        ? { [type]: { schema: STRING } }
+        : schema && {
+            'application/json': { schema: toSchema(schema, 'output') },
+            ...(events === true && { 'text/event-stream': { schema: { type: 'string' } } }),
+          }
   return {
     description,
     ...(content && { content }),
@@ -152,6 +167,8 @@ function toResponse({ description, schema, bytes, events, headers = [] }: Answer
   }
 }
 
+const statusesOf = (code: ErrorCode): number[] => OTHER_STATUSES[code] ?? [statusOf(code)]
+
 /** The problems of a route by status; every route can answer REQ01, ERR02 and, with a session, AUTH01. */
 function refusals({ session, errors }: Route): Json {
   const codes: ErrorCode[] = [
@@ -162,7 +179,7 @@ function refusals({ session, errors }: Route): Json {
   ]
   const byStatus = new Map<number, Set<ErrorCode>>()
   for (const code of codes) {
-    for (const status of OTHER_STATUSES[code] ?? [statusOf(code)]) {
+    for (const status of statusesOf(code)) {
       byStatus.set(status, (byStatus.get(status) ?? new Set()).add(code))
     }
   }

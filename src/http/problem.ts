@@ -37,6 +37,35 @@ export const CODES = Object.keys(STATUS) as ErrorCode[]
 
 export const statusOf = (code: ErrorCode): number => STATUS[code][0]
 
+export const titleOf = (code: ErrorCode): string => STATUS[code][1]
+
+/** When each is answered, for the documents. */
+export const MEANING: Record<ErrorCode, string> = {
+  REQ01:
+    'Malformed: JSON, a parameter, a header, a key or a digest; too slow; a range outside the value; headers too large.',
+  AUTH01: 'The session token is missing, unknown or expired.',
+  AUTH02:
+    'The id or the password is wrong, or the account is disabled; or a reset token is wrong, spent or expired.',
+  AUTH03: 'The session was opened more than 10 minutes ago, and this needs a fresh login.',
+  ACCT01: 'Registration is closed, or the invitation is missing or spent.',
+  ACCT02: 'The id or the password does not meet the rules: `detail` says which.',
+  ACCT03: 'The id is in use.',
+  PERM01: 'The account has a permission on the store, but not enough for this.',
+  PERM02: 'The store would be left without an OWN.',
+  KEY01:
+    'The token is wrong (412) or missing (428). The answer carries the current X-Sync-Token, ETag, Repr-Digest and X-Sync-Meta.',
+  FEED01: "The cursor is not one of this account's on this history: start again without `since`.",
+  SIZE01: 'Larger than the server takes.',
+  SIZE02: "The account's quota is full.",
+  SIZE03: "The server's disk is (nearly) full. Nothing happened.",
+  RATE01: 'Too many attempts, uploads or event streams at once: see Retry-After.',
+  ERR01: 'Nothing here for this account. What is absent and what is not yours look the same.',
+  ERR02: 'Unexpected. It is logged under the X-Request-Id of the answer.',
+  ERR03: 'The path does not take the method: Allow names those it takes.',
+  ERR04: 'The disk failed at the commit: the write may or may not have happened.',
+  ERR05: 'Too busy, or a disk that refuses. Nothing happened: try again after Retry-After.',
+}
+
 /** The answer to a refusal. Anything that is not one is ERR02: say what it was in the log. */
 export function toProblem(error: unknown, requestId: string): Problem {
   const { code, message, extras } =

@@ -28,6 +28,8 @@ export interface Answer {
   /** Of a JSON body; a body that is none is `bytes`. */
   schema?: GenericSchema
   bytes?: boolean
+  /** Of a body that is neither JSON nor a value: its content type. */
+  type?: string
   /** It can also come as server-sent events. */
   events?: boolean
   headers?: string[]
