@@ -30,12 +30,15 @@ export function button(
   const made = make('button', { type: 'button', class: kind }, label)
   made.append(make('span', { class: 'unseen' }, ` ${about}`))
   made.addEventListener('click', () => {
-    void whileBusy(made, () => act(made)).catch((error: unknown) =>
-      announce(messageOf(error), true),
-    )
+    void whileBusy(made, () => act(made)).catch((error: unknown) => {
+      if (!isLoggedOut(error)) announce(messageOf(error), true)
+    })
   })
   return made
 }
+
+/** The page shows the login by then, and has said why. */
+const isLoggedOut = (error: unknown): boolean => (error as { code?: string }).code === 'AUTH01'
 
 /** Does it unless it is being done; the button keeps the focus meanwhile. */
 export async function whileBusy(of: HTMLElement, work: () => Promise<void>): Promise<void> {
@@ -78,7 +81,7 @@ export function onSubmit(id: string, form: Omit<Form, 'element'>): HTMLFormEleme
       [...new FormData(element)].map(([name, value]) => [name, String(value)]),
     )
     void whileBusy(submitter, () => form.submit(values)).catch((reason: unknown) => {
-      error.textContent = messageOf(reason, form.words)
+      if (!isLoggedOut(reason)) error.textContent = messageOf(reason, form.words)
     })
   })
   element.addEventListener('reset', () => {

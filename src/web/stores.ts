@@ -26,9 +26,9 @@ export async function showStores(): Promise<void> {
     more.hidden = waiting.length === 0
     more.textContent = `Show more (${waiting.length.toLocaleString()} left)`
     more.onclick = () => {
+      const first = list.children.length
       showPage()
-      const next = list.children[list.children.length - Math.min(PAGE, list.children.length)]
-      ;(next?.querySelector('button') ?? more).focus()
+      list.children[first]?.querySelector('button')?.focus()
     }
   }
   showPage()

@@ -63,8 +63,8 @@ export async function openPage(
   const wrong: string[] = []
   page.on('pageerror', (error) => wrong.push(String(error)))
   page.on('console', (message) => {
-    // A refusal that the page is there to explain is in the console all the same.
-    const isAnswer = message.text().startsWith('Failed to load resource: the server responded')
+    // A refusal or lost connection, which the page explains, is in the console all the same.
+    const isAnswer = message.text().startsWith('Failed to load resource:')
     if (message.type() === 'error' && !isAnswer) wrong.push(message.text())
   })
   page.on('request', (request) => {
