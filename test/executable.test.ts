@@ -43,6 +43,26 @@ describe('The executable', { concurrency: 2 }, () => {
     for (const name of ['blobs', 'trash']) assert.equal(modeOf(join(here.root, name)), '700')
   })
 
+  it('has its pages within itself, and metrics where it is told to', async (t) => {
+    const server = await install(t).serve({ METRICS_PORT: '0' })
+    for (const [path, has] of [
+      ['/', '<script type="module" src="/page.js">'],
+      ['/page.js', 'sessionStorage'],
+      ['/page.css', '--ground'],
+      ['/docs', '<b>GET</b> <code>/store/{key}</code>'],
+    ] as const) {
+      const answer = await expectStatus(await fetch(`${server.url}${path}`), 200)
+      assert.ok((await answer.text()).includes(has), path)
+    }
+    const [, metrics = ''] = /metrics: (http:\S+\/metrics)/.exec(server.output().stdout) ?? []
+    const text = await (await expectStatus(await fetch(metrics), 200)).text()
+    assert.match(
+      text,
+      /^sync_node_http_requests_total\{method="GET",route="\/docs",status="200"\} 1$/m,
+    )
+    assert.match(text, /^process_resident_memory_bytes \d+/m)
+  })
+
   it('says what it is and what it takes', async (t) => {
     const here = install(t)
     for (const args of [['version'], ['--version']]) {

@@ -44,6 +44,7 @@ const isLoggedOut = (error: unknown): boolean => (error as { code?: string }).co
 export async function whileBusy(of: HTMLElement, work: () => Promise<void>): Promise<void> {
   if (of.ariaDisabled === 'true') return
   of.ariaDisabled = 'true'
+  announce('')
   try {
     await work()
   } finally {
@@ -59,7 +60,6 @@ export function announce(text: string, isBad = false): void {
   // Anew, or the same words twice would be said once.
   requestAnimationFrame(() => {
     status.textContent = text
-    if (text !== '') status.scrollIntoView({ block: 'nearest' })
   })
 }
 

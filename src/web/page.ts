@@ -5,7 +5,7 @@ import { announce, byId, wireReveals } from './dom.ts'
 import { prepareRegistration, prepareReset, wireGuest } from './guest.ts'
 import { messageOf } from './words.ts'
 
-byId('host').textContent = `· ${location.host}`
+byId('host').textContent = location.host
 start(showAccount)
 wireGuest()
 wireAccount()
