@@ -58,7 +58,7 @@ describe('The executable', { concurrency: 2 }, () => {
     const text = await (await expectStatus(await fetch(metrics), 200)).text()
     assert.match(
       text,
-      /^sync_node_http_requests_total\{method="GET",route="\/docs",status="200"\} 1$/m,
+      /^sync_node_http_requests_total\{method="GET",route="\/page.css",status="200"\} 1$/m,
     )
     assert.match(text, /^process_resident_memory_bytes \d+/m)
   })
@@ -101,7 +101,7 @@ describe('The executable', { concurrency: 2 }, () => {
   const SETTINGS: [string, string][] = [
     ['PORT', 'eighty'],
     ['PORT', '65536'],
-    ['METRICS_PORT', 'on'],
+    ['METRICS_PORT', '65537'],
     ['HOST', 'not a host'],
     ['REGISTRATION', 'maybe'],
     ['QUOTA', 'much'],
