@@ -23,6 +23,7 @@ run: dist/sync-node ## build and start the server, in the foreground
 
 dev: $(installed) ## run from source, and start again on every change
 	$(node) scripts/web.ts
+	$(node) scripts/client.ts
 	exec $(node) --watch src/main.ts serve
 
 build: dist/sync-node ## make dist/sync-node, the one file that is the product

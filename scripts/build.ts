@@ -14,6 +14,7 @@ import {
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { inject } from 'postject'
+import { buildClient } from './client.ts'
 import { stripElf } from './strip-elf.ts'
 import { buildPage } from './web.ts'
 
@@ -32,6 +33,7 @@ const [body = process.execPath, output = 'dist/sync-node'] = process.argv.slice(
 refuseOtherNode()
 await bundle()
 await buildPage()
+await buildClient()
 await assemble(makeBlob())
 
 // The blob and the Node that reads it must be of one version.

@@ -3,7 +3,7 @@ import { fromBase64 } from './encoding.ts'
 import { SyncError } from './errors.ts'
 import { eventParser, type ServerEvent } from './events.ts'
 import { withName } from './meta.ts'
-import { linked, pause } from './signal.ts'
+import { linked, pause, stopIfAborted } from './signal.ts'
 import { decodeValue } from './store.ts'
 import type { Transport } from './transport.ts'
 import type { Change, Codec, FeedEvent, FeedOptions, StoreInfo } from './types.ts'
@@ -48,7 +48,7 @@ export async function* readFeed(
         yield* feed.live === true ? follow(feed, place) : pages(feed, place, 0)
         return
       } catch (error) {
-        link.signal.throwIfAborted()
+        stopIfAborted(link.signal)
         if (isUnknownCursor(error) && place.cursor !== null) {
           place.cursor = null
           yield { type: 'reset' }
@@ -129,7 +129,7 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
     }
     throw new SyncError('NETWORK', 'The server ended the stream.')
   } catch (error) {
-    feed.signal.throwIfAborted()
+    stopIfAborted(feed.signal)
     if (error instanceof SyncError) throw error
     throw new SyncError('NETWORK', 'The stream broke off.', { cause: error })
   } finally {

@@ -42,7 +42,13 @@ export async function withName<Info extends StoreInfo>(codec: Codec, info: Info)
   const decoded = await decodeMeta(codec, info.meta)
   if (decoded === null) return info
   const { name, ...extra } = decoded.meta
-  return { ...info, ...(name !== undefined && { name }), extra }
+  const { write } = decoded
+  return {
+    ...info,
+    ...(name !== undefined && { name }),
+    extra,
+    ...(write !== undefined && { write }),
+  }
 }
 
 export const contextOf = (kind: 'value' | 'meta', name: string | undefined) => ({

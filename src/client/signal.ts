@@ -1,4 +1,5 @@
 // Owns giving up: signals that follow others, and pauses that end with one. (AbortSignal.any is not everywhere.)
+import { SyncError } from './errors.ts'
 
 export interface Link {
   signal: AbortSignal
@@ -13,7 +14,7 @@ export function linked(...followed: (AbortSignal | undefined)[]): Link {
   const undo: (() => void)[] = []
   for (const signal of followed) {
     if (signal === undefined) continue
-    const follow = (): void => controller.abort(signal.reason)
+    const follow = (): void => controller.abort(reasonOf(signal))
     if (signal.aborted) follow()
     signal.addEventListener('abort', follow)
     undo.push(() => signal.removeEventListener('abort', follow))
@@ -25,18 +26,30 @@ export function linked(...followed: (AbortSignal | undefined)[]): Link {
   }
 }
 
-/** Throws the signal's reason when it comes first. */
+/** Throws the signal's reason. (Old platforms have none, and no throwIfAborted.) */
+export function stopIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw reasonOf(signal)
+}
+
+const reasonOf = (signal: AbortSignal | undefined): unknown =>
+  signal?.reason ?? new SyncError('ABORTED', 'The signal was aborted.')
+
+const events = globalThis as Partial<Pick<EventTarget, 'addEventListener' | 'removeEventListener'>>
+
+/** Ends early when the device comes online. Throws the signal's reason when that comes first. */
 export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const stop = (): void => {
+    const end = (settle: () => void): void => {
       clearTimeout(timer)
-      reject(signal?.reason as Error)
-    }
-    const timer = setTimeout(() => {
       signal?.removeEventListener('abort', stop)
-      resolve()
-    }, ms)
-    if (signal?.aborted === true) stop()
-    signal?.addEventListener('abort', stop, { once: true })
+      events.removeEventListener?.('online', wake)
+      settle()
+    }
+    const stop = (): void => end(() => reject(reasonOf(signal) as Error))
+    const wake = (): void => end(resolve)
+    const timer = setTimeout(wake, ms)
+    if (signal?.aborted === true) return stop()
+    signal?.addEventListener('abort', stop)
+    events.addEventListener?.('online', wake)
   })
 }

@@ -99,7 +99,7 @@ export class RemoteStore implements Store {
 
   async share(user: string, permission: Permission, { signal }: CallOptions = {}): Promise<void> {
     const json = [{ user, permission }]
-    await this.#transport.call({ method: 'PUT', path: this.#members, json, signal })
+    await this.#transport.call({ method: 'PUT', path: this.#members, json, read: 'json', signal })
   }
 
   async revoke(users: string | string[], { signal }: CallOptions = {}): Promise<void> {

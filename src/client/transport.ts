@@ -1,6 +1,6 @@
 // Owns a request's way to the server and back: session, retries, time limits, and every refusal as an error.
 import { SyncError, type Problem } from './errors.ts'
-import { linked, pause, type Link } from './signal.ts'
+import { linked, pause, stopIfAborted, type Link } from './signal.ts'
 import type { ConnectOptions, Retry } from './types.ts'
 
 export interface Ask {
@@ -9,7 +9,7 @@ export interface Ask {
   headers?: Record<string, string>
   json?: unknown
   bytes?: Uint8Array
-  /** What to make of the answer's body. */
+  /** What to make of the answer's body; absent where there is none. */
   read?: 'json' | 'bytes'
   /** Without the session: for calls that open one. */
   anonymous?: boolean
@@ -118,11 +118,11 @@ export class Transport {
       const bytes = Number(headers.get('content-length') ?? UNKNOWN_BYTES)
       return await within(LIMIT_MS + bytes / MIN_BYTES_PER_MS, link, async () =>
         response.ok
-          ? { status, headers, body: await readAs(o.read, response), error: null }
+          ? { status, headers, body: await readAs(o, response), error: null }
           : { status, headers, body: null, error: await toError(response) },
       )
     } catch (error) {
-      if (signal.aborted) throw signal.reason
+      stopIfAborted(signal)
       const failure = toFailure(error)
       return { status: failure.status, headers: new Headers(), body: null, error: failure }
     }
@@ -151,7 +151,7 @@ export class Transport {
     try {
       return { link, response: await within(limitMs, link, () => send(this.#base + path, init)) }
     } catch (error) {
-      if (signal?.aborted === true) throw signal.reason
+      stopIfAborted(signal)
       throw toFailure(error)
     }
   }
@@ -186,16 +186,22 @@ async function within<T>(ms: number, link: Link, work: () => Promise<T>): Promis
   }
 }
 
-async function readAs(kind: Ask['read'], response: Response): Promise<unknown> {
-  if (kind === 'bytes') return new Uint8Array(await response.arrayBuffer())
-  const text = await response.text()
-  if (kind === undefined) return null
-  try {
-    return JSON.parse(text) as unknown
-  } catch (cause) {
-    const { status } = response
-    throw new SyncError('PROXY', 'This is no Sync Node: the answer is not JSON.', { status, cause })
+/** Throws PROXY for a 2xx that the server does not give: of a login page for a network, say. */
+async function readAs({ read, method }: Ask, response: Response): Promise<unknown> {
+  const { status, headers } = response
+  if (read === 'bytes' && headers.has('x-sync-token')) {
+    return new Uint8Array(await response.arrayBuffer())
   }
+  const text = await response.text()
+  try {
+    if (read === 'json') return JSON.parse(text) as unknown
+  } catch {
+    throw new SyncError('PROXY', 'This is no Sync Node: the answer is not JSON.', { status })
+  }
+  const isExpected =
+    method === 'HEAD' ? headers.has('x-sync-token') : status === 201 || status === 204
+  if (read === undefined && isExpected) return null
+  throw new SyncError('PROXY', 'This is no Sync Node: the answer is another.', { status })
 }
 
 /** May pass by itself: worth another attempt. */

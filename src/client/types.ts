@@ -79,6 +79,8 @@ export interface StoreInfo {
   name?: string
   /** What else meta holds. */
   extra?: Meta
+  /** The id of the write that it came by, where a client like this one wrote it. */
+  write?: string
 }
 
 /** What a store holds. */

@@ -21,6 +21,7 @@ import { accountRoutes } from './routes/account.ts'
 import { authRoutes } from './routes/auth.ts'
 import { batchRoutes } from './routes/batch.ts'
 import { changesRoutes } from './routes/changes.ts'
+import { clientRoutes } from './routes/client.ts'
 import { infoRoutes } from './routes/info.ts'
 import { passwordRoutes } from './routes/password.ts'
 import { permissionRoutes } from './routes/permission.ts'
@@ -40,6 +41,7 @@ export const routes: Route[] = [
   openapiRoute(() => routes),
   docsRoute(() => routes),
   ...webRoutes,
+  ...clientRoutes,
 ]
 
 type Env = { Bindings: HttpBindings }

@@ -1,0 +1,111 @@
+// Owns how an entry of a replica changes: each step a function of what it was.
+import { isEqual } from './encoding.ts'
+import { isStoreKey } from './key.ts'
+import type { LocalEntry } from './local.ts'
+import type { Meta, Permission } from './types.ts'
+
+/** What the server has in a store. */
+export interface Remote {
+  key: string
+  token: string
+  value: Uint8Array
+  meta: Meta
+  permission?: Permission
+  write?: string | undefined
+}
+
+export const emptyEntry = (id: string): LocalEntry => ({
+  id,
+  key: isStoreKey(id) ? id : null,
+  meta: isStoreKey(id) ? {} : { name: id },
+  permission: 'OWN',
+  value: null,
+  base: null,
+  queued: null,
+  edits: 0,
+  writes: [],
+  parked: null,
+  isStale: false,
+  isDoubtful: false,
+})
+
+/** Edited here; null as the value for a deletion. */
+export function edited(
+  before: LocalEntry | null,
+  id: string,
+  { value, meta }: { value: Uint8Array | null; meta?: Meta | undefined },
+): LocalEntry | null {
+  const entry = before ?? emptyEntry(id)
+  // The server never heard of it.
+  if (value === null && entry.base === null && entry.writes.length === 0) return null
+  return {
+    ...entry,
+    value,
+    meta: { ...entry.meta, ...meta },
+    queued: entry.queued ?? Date.now(),
+    edits: entry.edits + 1,
+    parked: null,
+  }
+}
+
+/** The server took `value`, which the entry had after so many edits. */
+export const sent = (
+  entry: LocalEntry,
+  { token, key, value, edits }: { token: string; key: string; value: Uint8Array; edits: number },
+): LocalEntry => ({
+  ...entry,
+  key,
+  base: { token, value },
+  queued: entry.edits === edits ? null : entry.queued,
+  writes: [],
+  isStale: false,
+  isDoubtful: false,
+})
+
+/** The server has nothing any more: what is left is new. */
+export const ungrounded = (entry: LocalEntry): LocalEntry => ({
+  ...entry,
+  key: isStoreKey(entry.id) ? entry.id : null,
+  base: null,
+  writes: [],
+  isStale: false,
+  isDoubtful: false,
+})
+
+/** The server has `remote`, and `value` is what it came to here: the same, or what merging made of both. */
+export function grounded(entry: LocalEntry, remote: Remote, value: Uint8Array | null): LocalEntry {
+  const isSame = value !== null && isEqual(value, remote.value)
+  const { value: before } = entry
+  const wasSame = value === before || (value && before && isEqual(value, before)) === true
+  return {
+    ...entry,
+    key: remote.key,
+    meta: remote.meta,
+    permission: remote.permission ?? entry.permission,
+    value: isSame ? remote.value : value,
+    base: { token: remote.token, value: remote.value },
+    queued: isSame ? null : (entry.queued ?? Date.now()),
+    edits: wasSame ? entry.edits : entry.edits + 1,
+    writes: [],
+    parked: null,
+    isStale: false,
+    isDoubtful: false,
+  }
+}
+
+/** Back to what the server had; null when that was nothing. */
+export const discarded = (entry: LocalEntry): LocalEntry | null =>
+  entry.base === null
+    ? null
+    : {
+        ...entry,
+        value: entry.base.value,
+        queued: null,
+        edits: entry.edits + 1,
+        writes: [],
+        parked: null,
+      }
+
+/** Has something for the sync to do. */
+export const isDue = (entry: LocalEntry): boolean =>
+  entry.parked === null && (entry.queued !== null || entry.isStale)

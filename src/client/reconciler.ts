@@ -1,0 +1,304 @@
+// Owns what a replica makes of the server's word: taken in, merged with what was edited here, or parked.
+import { discarded, emptyEntry, grounded, isDue, ungrounded, type Remote } from './entry.ts'
+import { isStoreKey } from './key.ts'
+import type { LocalEntry, LocalStore } from './local.ts'
+import { turns } from './turns.ts'
+import type { Change, Client, Current, Meta, Permission, StoreInfo } from './types.ts'
+
+/**
+ * Called when a store changed here and on the server; answers what both become, null for a deletion.
+ * `base` is what both started from, null where that is not known. null as `local` or `remote`: deleted
+ * there. It may be called again with newer values. What it throws parks the entry.
+ */
+export type Merge = (conflict: {
+  key: string
+  base: Uint8Array | null
+  local: Uint8Array | null
+  remote: Uint8Array | null
+}) => Uint8Array | null | Promise<Uint8Array | null>
+
+export interface ReplicaParts {
+  client: Client
+  local: LocalStore
+  merge: Merge
+  /** Which stores of the account are kept here. */
+  accepts: (store: StoreInfo) => boolean
+  /** An entry is another now; its value too, if `isNewValue`. */
+  onChange(id: string, entry: LocalEntry | null, isNewValue: boolean): void
+}
+
+/** What calls throw, by its members: this file may be bundled apart from the client. */
+export type Failure = Error & {
+  code?: string
+  status?: number
+  retryAfterMs?: number
+  current?: Current | null
+}
+
+interface Known {
+  /** The feed's token; null for its deletion; absent where it is not the feed that asks. */
+  said?: string | null
+  permission?: Permission | undefined
+  meta?: Meta | undefined
+  signal: AbortSignal
+}
+
+export class Reconciler {
+  readonly turn = turns()
+  /** What is to be sent or fetched, by when it got into the queue. */
+  readonly due = new Map<string, number>()
+  /**
+   * Keys of which this side knows a state by other means than the feed. The feed may still be on its
+   * way with an older one: until it has caught up, its word is checked with the server.
+   */
+  readonly ahead = new Set<string>()
+  readonly #o: ReplicaParts
+  readonly #onNote: () => void
+  /** Ids by store key. */
+  readonly #ids = new Map<string, string>()
+  readonly #doubtful = new Set<string>()
+
+  constructor(o: ReplicaParts, onNote: () => void) {
+    this.#o = o
+    this.#onNote = onNote
+  }
+
+  /** Told of an entry that changed, here or in another tab. */
+  note(id: string, entry: LocalEntry | null): void {
+    if (entry !== null && isDue(entry)) this.due.set(id, entry.queued ?? 0)
+    else this.due.delete(id)
+    if (entry?.isDoubtful === true) this.#doubtful.add(id)
+    else this.#doubtful.delete(id)
+    if (entry !== null && entry.key !== null) this.#ids.set(entry.key, id)
+    this.#onNote()
+  }
+
+  takeIn(change: Change, signal: AbortSignal): Promise<void> {
+    return this.turn(`key ${change.key}`, async () => {
+      const name = 'deleted' in change ? undefined : nameOf(change)
+      const likely = this.#ids.get(change.key) ?? name ?? change.key
+      await this.turn(likely, async () => {
+        if ('deleted' in change) {
+          const id = this.#ids.get(change.key)
+          if (id !== undefined) await this.#takeGone(id, change.key, signal)
+          return
+        }
+        const id = this.#ids.get(change.key) ?? (await this.#chooseId(change, signal))
+        if (id === likely) await this.#takeStore(id, change, signal)
+        else if (id !== null) await this.turn(id, () => this.#takeStore(id, change, signal))
+      })
+    })
+  }
+
+  /**
+   * What the app calls a store that is new here; null for one that is none of its business. A store that
+   * somebody else shared is never met by a name: it could be taken for an own one that has it too.
+   */
+  async #chooseId(info: StoreInfo, signal: AbortSignal): Promise<string | null> {
+    if (!this.#o.accepts(info)) return null
+    const name = nameOf(info)
+    if (name === undefined || info.permission !== 'OWN') return info.key
+    const there = await this.#o.local.read(name)
+    if (there === null) return name
+    if (there.key !== null) return there.key === info.key ? name : info.key
+    return (await this.#ownKeyOf(name, signal)) === info.key ? name : info.key
+  }
+
+  async #ownKeyOf(name: string, signal: AbortSignal): Promise<string | null> {
+    try {
+      const [result] = await this.#o.client.batch([{ check: name, token: '*' }], { signal })
+      return result?.key ?? null
+    } catch (error) {
+      if (['ERR01', 'KEY01'].includes((error as Failure).code ?? '')) return null
+      throw error
+    }
+  }
+
+  async #takeStore(
+    id: string,
+    info: StoreInfo & { value?: Uint8Array },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { key, token, permission, value, write } = info
+    const entry = await this.#o.local.read(id)
+    if (entry?.base?.token === token && !entry.isStale) {
+      this.ahead.delete(key)
+      if (entry.permission !== permission || entry.isDoubtful) {
+        await this.#mark(id, { permission, isDoubtful: false })
+      }
+    } else if (value !== undefined && !this.ahead.has(key)) {
+      await this.take(id, { key, token, value, meta: metaOf(info), permission, write })
+    } else {
+      await this.fetch(id, key, { said: token, permission, meta: metaOf(info), signal })
+    }
+  }
+
+  async #takeGone(id: string, key: string, signal: AbortSignal): Promise<void> {
+    const entry = await this.#o.local.read(id)
+    if (entry?.key === key && entry.base !== null) {
+      if (this.ahead.has(key)) await this.fetch(id, key, { said: null, signal })
+      else await this.loseGround(id)
+      return
+    }
+    this.ahead.delete(key)
+    // One that could never be read.
+    if (entry?.key === key && entry.isStale) await this.update(id, () => null)
+  }
+
+  /** Takes what the server has now, which may be newer than what the feed says. */
+  async fetch(id: string, key: string, { said, permission, meta, signal }: Known): Promise<void> {
+    let current: Current | null
+    try {
+      current = await this.#o.client.store(key).get({ signal })
+    } catch (error) {
+      if ((error as Failure).code !== 'CODEC') throw error
+      return this.park(id, error as Failure, { key, isStale: true, ...(meta && { meta }) })
+    }
+    if ((current?.token ?? null) === said) this.ahead.delete(key)
+    else this.ahead.add(key)
+    if (current !== null) await this.take(id, toRemote(current, permission))
+    // Where the feed says that there is something, it has yet to say that it is gone.
+    else if (said === null || said === undefined) await this.loseGround(id)
+  }
+
+  /** The server has `remote`. */
+  async take(id: string, remote: Remote): Promise<void> {
+    for (let isTaken = false; !isTaken;) {
+      const entry = await this.#o.local.read(id)
+      const edits = entry?.edits ?? 0
+      let value: Uint8Array | null = remote.value
+      if (entry !== null && isOwnWrite(entry, remote)) ({ value } = entry)
+      else if (entry !== null && (entry.queued !== null || entry.isDoubtful)) {
+        // The conflict is found again when it is retried.
+        if (entry.parked !== null) return this.#mark(id, { isStale: true })
+        const merged = await this.#merge(entry, remote.value)
+        if (merged === undefined) return this.#mark(id, { isStale: true })
+        value = merged
+      }
+      isTaken = await this.#updateUnless(id, edits, (now) => grounded(now, remote, value))
+    }
+  }
+
+  /** The server has nothing under this id any more, or it is not for this account. */
+  async loseGround(id: string): Promise<void> {
+    for (let isTaken = false; !isTaken;) {
+      const entry = await this.#o.local.read(id)
+      if (entry === null) return
+      if (entry.parked !== null && entry.queued !== null) {
+        await this.update(id, (now) => now && ungrounded(now))
+        return
+      }
+      const isEdited = entry.queued !== null && entry.value !== null
+      const merged = isEdited ? await this.#merge(entry, null) : null
+      if (merged === undefined) return
+      isTaken = await this.#updateUnless(id, entry.edits, (now) =>
+        merged === null ? null : { ...ungrounded(now), value: merged, edits: now.edits + 1 },
+      )
+    }
+  }
+
+  /** undefined when the app could not: the entry is parked then. */
+  async #merge(
+    entry: LocalEntry,
+    remote: Uint8Array | null,
+  ): Promise<Uint8Array | null | undefined> {
+    const base = entry.isDoubtful ? null : (entry.base?.value ?? null)
+    try {
+      return await this.#o.merge({ key: entry.id, base, local: entry.value, remote })
+    } catch (error) {
+      await this.park(entry.id, { code: 'MERGE', message: String(error) })
+      return undefined
+    }
+  }
+
+  // After FEED01: the server was restored from a backup, or this device was away for too long. Which of
+  // the two cannot be told, so nothing here is given up for what the server has or lacks.
+
+  async doubtAll(): Promise<void> {
+    for (const { id } of await this.#o.local.all()) await this.#mark(id, { isDoubtful: true })
+  }
+
+  async settleDoubts(): Promise<void> {
+    for (const id of this.#doubtful) {
+      await this.turn(id, async () => {
+        const entry = await this.#o.local.read(id)
+        if (entry === null || !entry.isDoubtful) return
+        const isLost = entry.value === null || (isStoreKey(id) && entry.queued === null)
+        await this.update(id, (now) =>
+          isLost || now === null ? null : { ...ungrounded(now), queued: now.queued ?? Date.now() },
+        )
+      })
+    }
+  }
+
+  /** Takes back what was not sent. */
+  discard(id: string): Promise<void> {
+    return this.turn(id, async () => {
+      await this.update(id, (now) => now && discarded(now))
+    })
+  }
+
+  async park(
+    id: string,
+    { code, message }: { code?: string; message: string },
+    also: Partial<LocalEntry> = {},
+  ): Promise<void> {
+    await this.update(id, (now) => ({
+      ...(now ?? emptyEntry(id)),
+      ...also,
+      parked: { code: code ?? 'UNKNOWN', message },
+    }))
+  }
+
+  async #mark(id: string, change: Partial<LocalEntry>): Promise<void> {
+    await this.update(id, (now) => now && { ...now, ...change })
+  }
+
+  /** False when the entry was edited meanwhile. */
+  async #updateUnless(
+    id: string,
+    edits: number,
+    change: (entry: LocalEntry) => LocalEntry | null,
+  ): Promise<boolean> {
+    let isTaken = false
+    await this.update(id, (now) => {
+      isTaken = (now?.edits ?? 0) === edits
+      return isTaken ? change(now ?? emptyEntry(id)) : now
+    })
+    return isTaken
+  }
+
+  async update(id: string, change: (entry: LocalEntry | null) => LocalEntry | null) {
+    let before: LocalEntry | null = null
+    const entry = await this.#o.local.update(id, (now) => change((before = now)))
+    this.note(id, entry)
+    const old = before as LocalEntry | null
+    this.#o.onChange(id, entry, old?.edits !== entry?.edits || (old === null) !== (entry === null))
+    return entry
+  }
+}
+
+/** The app's name of an own store. One that looks like a store key would be taken for that store. */
+const nameOf = ({ name }: StoreInfo): string | undefined =>
+  name === undefined || isStoreKey(name) ? undefined : name
+
+const metaOf = ({ name, extra }: StoreInfo): Meta => ({
+  ...(name !== undefined && { name }),
+  ...extra,
+})
+
+export const toRemote = (
+  current: Current,
+  permission: StoreInfo['permission'] | undefined,
+): Remote => ({
+  key: current.key,
+  token: current.token,
+  value: current.value,
+  meta: current.meta ?? {},
+  write: current.write,
+  ...(permission && { permission }),
+})
+
+/** An earlier write of this entry, whose answer was lost: what was edited since is based on it. */
+const isOwnWrite = ({ writes }: LocalEntry, { write }: Remote): boolean =>
+  write !== undefined && writes.includes(write)

@@ -1,0 +1,210 @@
+// Owns a replica's exchange with the server: the feed taken in, the queue sent, and what conflicts merged.
+import { randomId } from './encoding.ts'
+import { isDue, sent, ungrounded } from './entry.ts'
+import type { LocalEntry } from './local.ts'
+import { toRemote, Reconciler, type Failure, type ReplicaParts } from './reconciler.ts'
+import { linked, pause, stopIfAborted } from './signal.ts'
+
+export type SyncState = 'syncing' | 'live' | 'offline' | 'unauthorized'
+
+const MOST_AT_ONCE = 4
+const MOST_UNSETTLED = 100
+const MOST_WRITES = 20
+const MAX_PAUSE_MS = 60_000
+
+export class Syncer {
+  readonly reconciler: Reconciler
+  readonly #o: ReplicaParts
+  readonly #onState: (state: SyncState, error: Error | null) => void
+  #isLive = false
+  #wake = (): void => undefined
+
+  constructor(o: ReplicaParts, onState: (state: SyncState, error: Error | null) => void) {
+    this.#o = o
+    this.#onState = onState
+    this.reconciler = new Reconciler(o, () => this.#wake())
+  }
+
+  /** Syncs until the signal. Throws AUTH01, after which it can be run again. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (const entry of await this.#o.local.all()) this.reconciler.note(entry.id, entry)
+    const link = linked(signal)
+    try {
+      const both = [this.#pullOn(link.signal), this.#pushOn(link.signal)]
+      // One that ends ends the other, and is waited for.
+      for (const one of both) one.catch(link.abort)
+      await Promise.allSettled(both)
+      await Promise.all(both)
+    } finally {
+      link.release()
+      this.#isLive = false
+    }
+  }
+
+  // Pulling
+
+  async #pullOn(signal: AbortSignal): Promise<void> {
+    for (let failures = 0; ; failures++) {
+      try {
+        await this.#pull(signal, () => (failures = 0))
+      } catch (thrown) {
+        stopIfAborted(signal)
+        const error = thrown as Failure
+        this.#goOffline(error)
+        if (error.code === 'AUTH01') throw error
+        await pause(backOff(failures, error), signal)
+      }
+    }
+  }
+
+  async #pull(signal: AbortSignal, onSuccess: () => void): Promise<void> {
+    const { local, client } = this.#o
+    const { cursor } = await local.readState()
+    if (!this.#isLive) this.#onState('syncing', null)
+    let last = cursor
+    let unsettled: Promise<void>[] = []
+    const onOffline = (error: Error): void => this.#goOffline(error)
+    const options = { since: cursor, live: true, includeData: true, signal, onOffline }
+    for await (const event of client.changes(options)) {
+      if (event.type === 'change') {
+        const work = this.reconciler.takeIn(event.change, signal)
+        work.catch(() => undefined) // looked at below
+        unsettled.push(work)
+        if (event.cursor === last && unsettled.length < MOST_UNSETTLED) continue
+      }
+      await Promise.all(unsettled)
+      unsettled = []
+      if (event.type === 'reset') await this.reconciler.doubtAll()
+      if (event.type === 'live') await this.reconciler.settleDoubts()
+      const next = event.type === 'reset' ? null : event.cursor
+      // Only now: what comes before this cursor is kept.
+      if (next !== last) await this.#keepCursor(next)
+      last = next
+      if (event.type !== 'live') continue
+      onSuccess()
+      this.#isLive = true
+      this.#onState('live', null)
+      this.#wake()
+    }
+  }
+
+  async #keepCursor(cursor: string | null): Promise<void> {
+    const { local, client } = this.#o
+    const { user } = await local.readState()
+    await local.writeState({ cursor, user: client.user ?? user })
+  }
+
+  #goOffline(error: Failure): void {
+    this.#isLive = false
+    this.#onState(error.code === 'AUTH01' ? 'unauthorized' : 'offline', error)
+  }
+
+  // Pushing
+
+  async #pushOn(signal: AbortSignal): Promise<void> {
+    for (let failures = 0; ;) {
+      await this.#untilDue(signal)
+      const failure = await this.#pushAll(signal)
+      failures = failure === null ? 0 : failures + 1
+      if (failure !== null) await pause(backOff(failures, failure), signal)
+    }
+  }
+
+  #untilDue(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const stop = (): void => reject(signal.reason as Error)
+      this.#wake = () => {
+        if (!this.#isLive || this.reconciler.due.size === 0) return
+        this.#wake = () => undefined
+        signal.removeEventListener('abort', stop)
+        resolve()
+      }
+      if (signal.aborted) return stop()
+      signal.addEventListener('abort', stop)
+      this.#wake()
+    })
+  }
+
+  /** Answers the last failure that may pass by itself. Throws AUTH01. */
+  async #pushAll(signal: AbortSignal): Promise<Failure | null> {
+    const ids = [...this.reconciler.due].sort(([, a], [, b]) => a - b).map(([id]) => id)
+    let failure: Failure | null = null
+    const work = async (): Promise<void> => {
+      for (let id = ids.shift(); id !== undefined; id = ids.shift()) {
+        try {
+          await this.reconciler.turn(id, () => this.#push(id as string, signal))
+        } catch (thrown) {
+          stopIfAborted(signal)
+          const error = thrown as Failure
+          if (error.code === 'AUTH01') throw error
+          if (isPassing(error)) failure = error
+          else await this.reconciler.park(id, error)
+          if (error.code === 'NETWORK') ids.length = 0
+        }
+      }
+    }
+    const ended = await Promise.allSettled(Array.from({ length: MOST_AT_ONCE }, work))
+    for (const one of ended) if (one.status === 'rejected') throw one.reason
+    return failure
+  }
+
+  async #push(id: string, signal: AbortSignal): Promise<void> {
+    const entry = await this.#o.local.read(id)
+    if (entry === null || !isDue(entry)) return this.reconciler.note(id, entry)
+    try {
+      if (entry.queued === null) await this.reconciler.fetch(id, entry.key ?? id, { signal })
+      else if (entry.value === null) await this.#pushDeletion(entry, signal)
+      else await this.#pushValue(entry, signal)
+    } catch (thrown) {
+      const error = thrown as Failure
+      const isGone = error.code === 'ERR01' && entry.base !== null
+      if (isGone || error.current === null) return this.reconciler.loseGround(id)
+      if (error.current === undefined) throw error
+      this.reconciler.ahead.add(error.current.key)
+      await this.reconciler.take(id, toRemote(error.current, undefined))
+    }
+  }
+
+  async #pushValue({ id }: LocalEntry, signal: AbortSignal): Promise<void> {
+    const write = randomId()
+    // Kept before it is sent: an answer may be lost to the end of this process, too.
+    const entry = await this.reconciler.update(
+      id,
+      (now) => now && { ...now, writes: [...now.writes, write].slice(-MOST_WRITES) },
+    )
+    if (entry === null || entry.value === null) return
+    const { value, edits, meta } = entry
+    const token = entry.base?.token ?? null
+    const store = this.#o.client.store(entry.key ?? id)
+    const taken = await store.put(value, { token, meta, write, signal })
+    this.reconciler.ahead.add(taken.key)
+    await this.reconciler.update(id, (now) => sent(now ?? entry, { ...taken, value, edits }))
+  }
+
+  async #pushDeletion(entry: LocalEntry, signal: AbortSignal): Promise<void> {
+    const store = this.#o.client.store(entry.key ?? entry.id)
+    let token = entry.base?.token
+    if (token === undefined) {
+      // Made and deleted here, while it was being sent: it may have arrived.
+      const current = await store.get({ signal })
+      if (current?.write !== undefined && entry.writes.includes(current.write))
+        ({ token } = current)
+    }
+    if (token !== undefined) {
+      await store.delete({ token, signal })
+      if (entry.key !== null) this.reconciler.ahead.add(entry.key)
+    }
+    await this.reconciler.update(entry.id, (now) =>
+      now === null || now.edits === entry.edits ? null : ungrounded(now),
+    )
+  }
+}
+
+/** Everything else is refused for good. What a proxy says is not the server's last word. */
+const isPassing = ({ code, status = 0 }: Failure): boolean =>
+  ['NETWORK', 'PROXY', 'DIGEST', 'RATE01', 'SIZE03'].includes(code ?? '') ||
+  status === 408 ||
+  (status >= 500 && status !== 507)
+
+const backOff = (failures: number, { retryAfterMs = 0 }: Failure): number =>
+  retryAfterMs + Math.random() * Math.min(MAX_PAUSE_MS, 500 * 2 ** failures)
