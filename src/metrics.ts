@@ -28,17 +28,12 @@ export const TEXT_FORMAT = 'text/plain; version=0.0.4; charset=utf-8'
 const ANSWER_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 const COMMIT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
 const GROUP_SIZES = [1, 2, 4, 8, 16, 32, 64]
-// The library's 10 ms would wake an idle Raspberry Pi a hundred times a second.
-const LAG_RESOLUTION_MS = 50
 
 /** The library is loaded only where somebody scrapes. */
 export async function openMetrics(): Promise<Metrics> {
   const library = await import('@prometheus-io/client')
   const registry = new library.Registry()
-  library.collectDefaultMetrics({
-    register: registry,
-    eventLoopMonitoringPrecision: LAG_RESOLUTION_MS,
-  })
+  library.collectDefaultMetrics({ register: registry })
   const { requests, answers, commits, groups } = counted(library, registry)
   const asked = gauges(library, registry)
   let streams = 0

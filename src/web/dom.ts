@@ -41,7 +41,7 @@ export function button(
 const isLoggedOut = (error: unknown): boolean => (error as { code?: string }).code === 'AUTH01'
 
 /** Does it unless it is being done; the button keeps the focus meanwhile. */
-export async function whileBusy(of: HTMLElement, work: () => Promise<void>): Promise<void> {
+async function whileBusy(of: HTMLElement, work: () => Promise<void>): Promise<void> {
   if (of.ariaDisabled === 'true') return
   of.ariaDisabled = 'true'
   announce('')

@@ -1,9 +1,9 @@
 // Owns a browser for a test: Debian's Chromium, with a new profile, and what it may not do.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { createRequire } from 'node:module'
 import type { TestContext } from 'node:test'
+import axe from 'axe-core'
 import {
   chromium,
   type BrowserContext,
@@ -33,8 +33,6 @@ export const skip =
     : false
 
 if (skip !== false) process.stderr.write(`NOT TESTED, the pages in a browser: ${skip}\n`)
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 /** A browser of its own, which ends with the test. Nothing but the server's origin is ever asked. */
 export async function openBrowser(
@@ -98,7 +96,7 @@ export async function expectAccessible(page: Page, name: string): Promise<void> 
       assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails))
       return result.value
     }
-    await evaluate(`${axe}; 0`)
+    await evaluate(`${axe.source}; 0`)
     const found = (await evaluate(
       `axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations)`,
     )) as Violation[]
