@@ -71,7 +71,6 @@ export const pageHeaders = (type: string, etag: string, csp: string): Headers =>
   'Cache-Control': 'no-cache',
   'Content-Security-Policy': csp,
   'Content-Type': type,
-  'Cross-Origin-Opener-Policy': 'same-origin',
   ETag: etag,
   'Referrer-Policy': 'no-referrer',
 })

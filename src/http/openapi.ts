@@ -206,6 +206,7 @@ function refusals({ session, errors }: Route): Json {
 function toSchema(schema: GenericSchema, typeMode: 'input' | 'output'): Json {
   const { $schema: _, ...rest } = toJsonSchema(schema as Parameters<typeof toJsonSchema>[0], {
     typeMode,
+    target: 'draft-2020-12', // the dialect of OpenAPI 3.1
     // What JSON Schema cannot say (well-formed Unicode) is said in words.
     ignoreActions: ['check'],
   }) as Json
