@@ -114,11 +114,23 @@ class Replica {
     )
   }
 
-  /** Resolves when it survives a restart; it is sent when that is possible. Throws REQ01 for no key. */
+  /**
+   * Replaces what is here, also what came in since the app looked: see `update`. Resolves when it
+   * survives a restart; it is sent when that is possible. Throws REQ01 for no key.
+   */
   async put(id: string, value: Uint8Array | string, o: { meta?: Meta } = {}): Promise<void> {
+    await this.update(id, () => value, o)
+  }
+
+  /** Reads and writes in one step, so that nothing comes in between. `fn` may be called again. */
+  async update(
+    id: string,
+    fn: (now: Uint8Array | null) => Uint8Array | string,
+    o: { meta?: Meta } = {},
+  ): Promise<void> {
     keyPath(id)
     // A copy: the app may go on writing into its own.
-    await this.#edit(id, { value: toBytes(value).slice(), ...o })
+    await this.#edit(id, (now) => ({ value: toBytes(fn(now)).slice(), ...o }))
   }
 
   /** Throws CODEC for what cannot be decoded: delete that on the server. */
@@ -127,7 +139,7 @@ class Replica {
     if (entry !== null && entry.isStale && entry.base === null) {
       throw new SyncError(entry.parked?.code ?? 'CODEC', 'This store was never read here.')
     }
-    await this.#edit(id, { value: null })
+    await this.#edit(id, () => ({ value: null }))
   }
 
   status(): ReplicaStatus {
@@ -203,8 +215,11 @@ class Replica {
     await this.#o.local.close()
   }
 
-  async #edit(id: string, edit: { value: Uint8Array | null; meta?: Meta }): Promise<void> {
-    const entry = await this.#o.local.update(id, (now) => edited(now, id, edit))
+  async #edit(
+    id: string,
+    edit: (now: Uint8Array | null) => { value: Uint8Array | null; meta?: Meta },
+  ): Promise<void> {
+    const entry = await this.#o.local.update(id, (now) => edited(now, id, edit(now?.value ?? null)))
     this.#announce(id, entry, 'local')
     this.#changed(id, entry)
   }
