@@ -12,6 +12,7 @@ import type { Database, Statement } from './database.ts'
 import { connect, toLibsqlError, type Connection } from './sqlite.ts'
 import type {
   Argument,
+  WriteAnswer,
   WriteRequest,
   WriterData,
   WriterMessage,
@@ -126,18 +127,11 @@ async function startWriter(options: EmbeddedOptions) {
 
   function receive(message: WriterMessage): void {
     if ('answers' in message) {
-      for (const answer of message.answers) {
-        const one = waiting.get(answer.id)
-        waiting.delete(answer.id)
-        if ('results' in answer) one?.resolve(answer.results.map(toResultSet))
-        else {
-          const { message: reason, code, statement } = answer.failure
-          one?.reject(new LibsqlBatchError(reason, statement, code))
-        }
-      }
+      for (const answer of message.answers) settle(waiting, answer)
       if (message.touched.length > 0) options.onChange(message.touched)
       tellOf(message, options)
-    } else if ('ready' in message) ready.resolve()
+    } else if ('foreign' in message) options.onChange(null)
+    else if ('ready' in message) ready.resolve()
     else if ('refused' in message) {
       ready.reject(new UnusableDatabase(message.refused.code, message.refused.message))
       void worker.terminate()
@@ -166,6 +160,16 @@ async function startWriter(options: EmbeddedOptions) {
       }),
     look: () => worker.postMessage('look'),
     close: () => worker.postMessage('close'),
+  }
+}
+
+function settle(waiting: Map<number, Waiting>, answer: WriteAnswer): void {
+  const one = waiting.get(answer.id)
+  waiting.delete(answer.id)
+  if ('results' in answer) one?.resolve(answer.results.map(toResultSet))
+  else {
+    const { message, code, statement } = answer.failure
+    one?.reject(new LibsqlBatchError(message, statement, code))
   }
 }
 
