@@ -69,6 +69,8 @@ export function createApp(deps: Deps): Hono<Env> {
 
   app.options('*', preflight)
   for (const path of new Set(routes.map((route) => route.path))) {
+    // To Hono /permission/* is /permission too.
+    if (path.endsWith('/{key}')) app.all(path.slice(0, -'/{key}'.length), nothingHere)
     const pattern = path.replace('{key}', '*').replace('{handle}', ':handle')
     const ofPath = routes.filter((route) => route.path === path)
     // Hono answers HEAD by the GET handler; a route's own HEAD is there for the documents.
@@ -81,11 +83,13 @@ export function createApp(deps: Deps): Hono<Env> {
       throw methodNotAllowed(allow)
     })
   }
-  app.notFound(() => {
-    throw notFound()
-  })
+  app.notFound(nothingHere)
   app.onError((error) => refuse(deps, error))
   return app
+}
+
+function nothingHere(): never {
+  throw notFound()
 }
 
 export const methodNotAllowed = (allow: string): SyncError =>

@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream'
 import type { Deps } from '../deps.ts'
 import { SyncError, malformed } from '../errors.ts'
 import { unique } from '../token.ts'
-import { COMMON_HEADERS } from './answer.ts'
+import { API_HEADERS } from './answer.ts'
 import { createApp, methodNotAllowed, refuse } from './app.ts'
 import { EXPECTS_CONTINUE } from './body.ts'
 import { toProblem } from './problem.ts'
@@ -64,7 +64,7 @@ export async function listen(deps: Deps): Promise<Listening> {
     if (refusal === null) void toApp(incoming, outgoing)
     else {
       const { status, headers, body } = toProblem(refusal, unique(deps.random))
-      outgoing.writeHead(status, { ...COMMON_HEADERS, ...headers, Connection: 'close' })
+      outgoing.writeHead(status, { ...API_HEADERS, ...headers, Connection: 'close' })
       outgoing.end(body)
     }
   }
@@ -147,9 +147,8 @@ function hangUp({ random }: Pick<Deps, 'random'>, socket: Duplex, error: SyncErr
   }
   const { status, headers, body } = toProblem(error, unique(random))
   const lines = Object.entries({
-    ...COMMON_HEADERS,
+    ...API_HEADERS,
     ...headers,
-    'Cache-Control': 'no-store',
     Connection: 'close',
     'Content-Length': String(Buffer.byteLength(body)),
     Date: new Date().toUTCString(),
