@@ -43,8 +43,8 @@ export function readConfig(environment: Environment): Config {
   if (smtpUrl !== null && mailFrom === null) {
     throw new ConfigError('MAIL_FROM is needed beside SMTP_URL: the address that mail comes from.')
   }
-  read('DATABASE_URL', (text) => (text.startsWith('file:') ? text : undefined), {
-    takes: 'file: (a database server is not supported yet)',
+  read('DATABASE_URL', (text) => (text === 'file:' ? text : undefined), {
+    takes: 'file: (the database in STATIC_ROOT; a database server is not supported yet)',
   })
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',

@@ -38,7 +38,8 @@ export function openMailer({
  */
 function isPlain(address: string): boolean {
   const [, domain] = /^[^\s@<>,;:"()[\]\\\p{C}]+@([^\s@<>,;:"()[\]\\\p{C}]+)$/u.exec(address) ?? []
-  return domain !== undefined && domainToUnicode(domainToASCII(domain)) === domain
+  const isAscii = domain !== undefined && /^[\w.-]+$/.test(domain)
+  return isAscii || (domain !== undefined && domainToUnicode(domainToASCII(domain)) === domain)
 }
 
 // The link is built from PUBLIC_URL alone: the Host header of a request is anybody's.

@@ -49,7 +49,7 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
     { MAIL_FROM: 'sync@example.org', SMTP_URL: 'smtps://user:p%40ss@[::1]:465' },
     { mailFrom: 'sync@example.org', smtpUrl: 'smtps://user:p%40ss@[::1]:465' },
   ],
-  [{ DATABASE_URL: 'file:sync-node.db' }, {}],
+  [{ DATABASE_URL: 'file:' }, {}],
 ]
 
 /** Wrong values of each variable, beside what its message has to say that it takes. */
@@ -118,7 +118,13 @@ const WRONG: Record<string, [takes: RegExp, ...values: string[]]> = {
     '<>',
     'Sync <>',
   ],
-  DATABASE_URL: [/file:/, `libsql://x.example?authToken=${SECRET}`, 'postgres://x', 'sync.db'],
+  DATABASE_URL: [
+    /file:/,
+    `libsql://x.example?authToken=${SECRET}`,
+    'postgres://x',
+    'sync.db',
+    'file:other.db',
+  ],
 }
 
 /** The one line that a wrong setting stops with. */

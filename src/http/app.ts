@@ -144,8 +144,10 @@ function parseQuery(target: string): Record<string, string[]> {
 }
 
 function decodeQuery(part: string): string {
+  // To some a blank, to others a plus: a user who is named by it would be missed in silence.
+  if (part.includes('+')) throw malformed('In the query write %2B for a plus, %20 for a blank.')
   try {
-    return decodeURIComponent(part.replaceAll('+', ' '))
+    return decodeURIComponent(part)
   } catch {
     throw malformed('The query is not percent-encoded UTF-8.')
   }

@@ -88,9 +88,7 @@ export const seededBugs: SeededBug[] = [
   },
   {
     name: 'a folder is not synced after a file was made in it',
-    edits: [
-      { file: DISK, find: 'sync(() => syncFolder(folder))', replace: 'sync(async () => {})' },
-    ],
+    edits: [{ file: DISK, find: 'sync(syncEntry)', replace: 'sync(async () => {})' }],
     test: 'durability',
     notices: 'has a file and its folder entry on the disk before the row that names it',
     isAlways: true,
