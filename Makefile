@@ -30,7 +30,7 @@ build: dist/sync-node ## make dist/sync-node, the one file that is the product
 
 # One test without the checks, to be quick while working.
 test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name runs test/name.test.ts alone
-	$(node) --import tsx --test $(tests)
+	$(node) --import tsx --test --test-concurrency=2 $(tests)
 
 seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, and see them fail
 	$(node) scripts/seeded.ts

@@ -8,6 +8,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+const executable = join(import.meta.dirname, '../dist/sync-node')
 const CONNECTIONS = 32
 const KEYS = 1000
 const ROUNDS = 5
@@ -104,7 +105,7 @@ interface Server {
 
 async function startExecutable(root: string): Promise<Server> {
   const started = performance.now()
-  const child = spawn('dist/sync-node', [], {
+  const child = spawn(executable, [], {
     env: { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', QUOTA: 'none' },
     stdio: ['ignore', 'pipe', 'inherit'],
   })

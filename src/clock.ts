@@ -23,17 +23,19 @@ export function guardedClock(source: TimeSource, floor: number, newestSeen?: num
   // Where nothing was ever stored, there is nothing that a wrong clock could end.
   let believed = Math.max(newestSeen ?? wall(), floor)
   let lastUptime = source.uptime()
-  let leaptAt: number | undefined
+  /** The leap on probation: since when, and by how much the machine's time is ahead of uptime. */
+  let leap: { since: number; ahead: number } | undefined
 
   function now(): number {
     const uptime = source.uptime()
     believed += Math.max(0, uptime - lastUptime)
     lastUptime = uptime
     const shown = source.wall()
-    if (shown <= believed + LEAP) leaptAt = undefined
+    if (shown <= believed + LEAP) leap = undefined
     else {
-      leaptAt ??= uptime
-      if (uptime - leaptAt < PROBATION) return Math.floor(believed)
+      const ahead = shown - uptime
+      if (leap === undefined || Math.abs(ahead - leap.ahead) > LEAP) leap = { since: uptime, ahead }
+      if (uptime - leap.since < PROBATION) return Math.floor(believed)
     }
     believed = Math.max(believed, shown)
     return Math.floor(believed)

@@ -45,8 +45,8 @@ export function readConfig(environment: Environment): Config {
   if (smtpUrl !== null && mailFrom === null) {
     throw new ConfigError('MAIL_FROM is needed beside SMTP_URL: the address that mail comes from.')
   }
-  read('DATABASE_URL', (text) => (text.startsWith('file:') ? text : undefined), {
-    takes: 'file: (a database server is not supported yet)',
+  read('DATABASE_URL', (text) => (text === 'file:' ? text : undefined), {
+    takes: 'file: (the database in STATIC_ROOT; a database server is not supported yet)',
   })
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',
@@ -135,9 +135,9 @@ const hostName = kind('an IP address or host name to listen on', (text) =>
 
 const httpUrl = kind('an address such as https://sync.example.org', (text) => {
   const url = URL.parse(text)
-  const isPlain =
-    url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === ''
-  return isPlain && url.username === '' ? url.href.replace(/\/$/, '') : undefined
+  if (url === null || !/^https?:$/.test(url.protocol) || /[?#]/.test(text)) return undefined
+  if (url.username !== '' || url.password !== '') return undefined
+  return url.href.replace(/\/$/, '')
 })
 
 const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) => {
@@ -146,7 +146,7 @@ const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) =
 })
 
 const address = kind('a mail address, such as sync@example.org', (text) =>
-  /^(?:[^<>\r\n]* <)?[^\s@<>]+@[^\s@<>]+>?$/.test(text) ? text : undefined,
+  /^(?:[^<>\r\n]* <[^\s@<>]+@[^\s@<>]+>|[^\s@<>]+@[^\s@<>]+)$/.test(text) ? text : undefined,
 )
 
 const proxies = kind('IP addresses and networks, such as 10.0.0.1, 192.168.0.0/16', (text) => {

@@ -27,7 +27,6 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
 
   async function round(): Promise<void> {
     try {
-      await keepTime(deps)
       for (const expired of EXPIRED) await inSlices(deps, expired, isDue)
       await forgetTombstones(deps, isDue)
       await buryDead(deps, isDue)
@@ -38,6 +37,8 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
       if (deps.space.isLow()) deps.log.warn('the disk is nearly full: values are refused')
     } catch (error) {
       deps.log.warn({ err: error }, 'housekeeping had to stop; it goes on in a minute')
+    } finally {
+      await keepTime(deps).catch(() => undefined) // a disk that refuses was told of above
     }
   }
 
@@ -55,7 +56,10 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
   }
 }
 
-/** Writes down the newest time that is believed, so that a clock set back is noticed. */
+/**
+ * Writes down the newest time that is believed, so that a clock set back is noticed. Last in a round:
+ * what was superseded since the one before bears that one's time, and has its grace from now on.
+ */
 async function keepTime({ database, clock }: HousekeepingDeps): Promise<void> {
   await database.execute(sql('UPDATE node SET newest = max(newest, ?)', [clock.now()]))
 }
@@ -110,11 +114,6 @@ async function forgetTombstones(
   }
 }
 
-// A store that no living account OWNs: nobody sees it any more.
-const IS_DEAD = `NOT EXISTS (
-  SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
-  WHERE o.store_key = p.store_key AND o.permission = 'OWN' AND a.dead = 0)`
-
 /** Removes what deleted accounts left: others' permissions on their stores, the stores, themselves. */
 async function buryDead({ database }: HousekeepingDeps, isDue: () => boolean): Promise<void> {
   const dead = await database.execute(sql('SELECT number FROM sync_account WHERE dead = 1'))
@@ -129,25 +128,30 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
     return results[0]?.rowsAffected ?? 0
   }
   const { rows } = await database.execute(
-    sql('SELECT store_key FROM account_permission WHERE sync_account_id = ? LIMIT 50', [number]),
+    sql(
+      // Of its stores, those that no living account OWNs: nobody sees them any more, or ever will.
+      `SELECT s.store_key, NOT EXISTS (
+         SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
+         WHERE o.store_key = s.store_key AND o.permission = 'OWN' AND a.dead = 0) AS dead
+       FROM account_permission s WHERE s.sync_account_id = ? LIMIT 50`,
+      [number],
+    ),
   )
   if (rows.length > 0) {
     const keys = JSON.stringify(rows.map((row) => row['store_key']))
+    const dead = JSON.stringify(
+      rows.filter((row) => row['dead'] === 1).map((row) => row['store_key']),
+    )
     const others = sql(
       `DELETE FROM account_permission WHERE (sync_account_id, store_key) IN (
          SELECT p.sync_account_id, p.store_key FROM account_permission p
          WHERE p.store_key IN (SELECT value FROM json_each(?1)) AND p.sync_account_id <> ?2
-           AND ${IS_DEAD} LIMIT 150)`,
-      [keys, number],
+         LIMIT 150)`,
+      [dead, number],
     )
     if ((await write(others)) > 0) return false
     await write(
-      sql(
-        `DELETE FROM sync_store WHERE store_key IN (
-           SELECT p.store_key FROM account_permission p
-           WHERE p.store_key IN (SELECT value FROM json_each(?)) AND ${IS_DEAD})`,
-        [keys],
-      ),
+      sql('DELETE FROM sync_store WHERE store_key IN (SELECT value FROM json_each(?))', [dead]),
       sql(
         `DELETE FROM account_permission
          WHERE sync_account_id = ? AND store_key IN (SELECT value FROM json_each(?))`,
@@ -175,12 +179,12 @@ async function collectGarbage(
   isDue: () => boolean,
 ): Promise<void> {
   while (isDue()) {
-    const now = clock.now()
     const { rows } = await database.execute(
       sql(
         `SELECT store_file FROM blob_garbage
-         WHERE since <= ? AND NOT EXISTS (SELECT 1 FROM hold WHERE until > ?) LIMIT ${SLICE}`,
-        [now - GRACE_MS, now],
+         WHERE since <= (SELECT newest FROM node) - ?
+           AND NOT EXISTS (SELECT 1 FROM hold WHERE until > ?) LIMIT ${SLICE}`,
+        [GRACE_MS, clock.now()],
       ),
     )
     const files = rows.map((row) => String(row['store_file']))
@@ -220,8 +224,9 @@ export async function sweep({ blobs, clock, database }: HousekeepingDeps): Promi
         [JSON.stringify(slice)],
       ),
     )
-    for (const { file } of rows) await blobs.moveToTrash(String(file), clock.now())
-    moved += rows.length
+    for (const { file } of rows) {
+      if (await blobs.moveToTrash(String(file), clock.now())) moved++
+    }
   }
   return moved
 }

@@ -1,4 +1,5 @@
 // Owns mail: the one letter this server writes.
+import { domainToASCII, domainToUnicode } from 'node:url'
 import { createTransport } from 'nodemailer'
 import type { Config } from './config.ts'
 
@@ -17,8 +18,7 @@ export function openMailer({
   const transport = createTransport(smtpUrl)
   return {
     async sendReset(address, token) {
-      // Anything but one plain address could name further recipients.
-      if (!/^[^\s@<>,;:"()[\]\\]+@[^\s@<>,;:"()[\]\\]+$/.test(address)) return
+      if (!isPlain(address)) return
       await transport.sendMail({
         from: mailFrom,
         to: { name: '', address },
@@ -30,6 +30,16 @@ export function openMailer({
       })
     },
   }
+}
+
+/**
+ * Anything but one plain address could name further recipients; and what mail software drops or maps
+ * to other characters would reach somebody else than the account's owner.
+ */
+function isPlain(address: string): boolean {
+  const [, domain] = /^[^\s@<>,;:"()[\]\\\p{C}]+@([^\s@<>,;:"()[\]\\\p{C}]+)$/u.exec(address) ?? []
+  const isAscii = domain !== undefined && /^[\w.-]+$/.test(domain)
+  return isAscii || (domain !== undefined && domainToUnicode(domainToASCII(domain)) === domain)
 }
 
 // The link is built from PUBLIC_URL alone: the Host header of a request is anybody's.

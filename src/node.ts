@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import type { Worker } from 'node:worker_threads'
 import { openBlobs } from './blobs/disk.ts'
 import { guardedClock, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
@@ -19,7 +20,7 @@ import { limiter } from './limit.ts'
 import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
 import { openMailer, type Mailer } from './mail.ts'
-import { openMetrics } from './metrics.ts'
+import { openMetrics, type Metrics } from './metrics.ts'
 import { commitDateMs, startWorker } from './packed.ts'
 import { passwords } from './password.ts'
 import * as secrets from './secret.ts'
@@ -67,13 +68,11 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
   let close = async (): Promise<void> => undefined
   let metrics: Listening | null = null
   try {
-    const wasUnclean = existsSync(join(config.root, 'sync-node.db-wal'))
     const opened = await openData(config, { ...replaced, log, onFatal, isServer: true })
     const { deps, database } = opened
     close = async () => {
       await metrics?.stop()
-      database.close()
-      await database.closed
+      await opened.close()
     }
     metrics = await listenOnMetricsPort(deps)
     const listening = await listen(deps)
@@ -83,7 +82,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
       setInterval(() => void keeper.run(), HOUSEKEEPING_MS),
       setInterval(() => deps.listeners.count() > 0 && database.look(), LOOK_MS),
     ]
-    const background = inBackground(deps, { database: opened.path, wasUnclean })
+    const checks = inBackground(deps, opened)
     return {
       deps,
       port: listening.port,
@@ -93,7 +92,8 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
         for (const timer of timers) clearTimeout(timer)
         deps.listeners.end()
         await listening.stop()
-        await Promise.all([keeper.stop(), background])
+        await Promise.all([keeper.stop(), checks.stop()])
+        await database.execute('UPDATE node SET is_clean = 1').catch(() => undefined)
         await close()
         lock.close()
       },
@@ -135,14 +135,8 @@ export async function openForCommand(
 ): Promise<{ deps: Deps; close(): Promise<void> }> {
   // The command's own write is refused with the reason: that is all a command has to stop for.
   const onFatal = (): void => undefined
-  const { deps, database } = await openData(config, { log, onFatal, isServer: false })
-  return {
-    deps,
-    async close() {
-      database.close()
-      await database.closed
-    },
-  }
+  const { deps, close } = await openData(config, { log, onFatal, isServer: false })
+  return { deps, close }
 }
 
 /** Makes the folder, and locks it against a second server. */
@@ -170,33 +164,30 @@ async function openData(config: Config, opening: Opening) {
   const { log, onFatal, isServer, time = machineTime } = opening
   const isThere = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0
   refuseLoss(config, { isThere, isServer })
-  const secret = config.secretKey ?? secrets.read(root) ?? (await secrets.create(root, randomBytes))
-  const keys = secrets.deriveKeys(secret)
+  const keys = secrets.deriveKeys(await findSecret(config))
   const space = openSpace(root, time.uptime, opening.floorBytes)
   if (isServer && space.free() < NEARLY_FULL_BYTES) space.giveUpReserve()
   const listeners = openListeners()
-  const metrics = isServer && config.metricsPort !== null ? await openMetrics() : null
-  const file = await openDatabase({
-    path,
-    checkpointFirst: isServer,
-    onFatal,
-    onWarning: (reason) => log.warn(reason),
-    onCommit: (group) => metrics?.committed(group),
-    onChange: (accounts) => listeners.announce(accounts),
-  }).catch(explain)
+  const metrics = await metricsFor(config, isServer)
+  const file = await openWithReserve(
+    {
+      path,
+      checkpointFirst: isServer,
+      onFatal,
+      onWarning: (reason) => log.warn(reason),
+      onCommit: (group) => metrics?.committed(group),
+      onChange: (accounts) => listeners.announce(accounts),
+    },
+    isServer ? space : null,
+  )
   const database: OpenDatabase = { ...file, ...yielding(file, space) }
   try {
     await prepareSchema(database, { root, check: keys.check, time, isServer })
-    const { startNumber, newest } = await readNode(database, keys.check, isServer)
+    const { startNumber, newest, wasClean } = await readNode(database, isServer)
     const clock = guardedClock(time, commitDateMs, newest)
     if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
-    const blobs = openBlobs({
-      root,
-      start: startNumber,
-      random: randomBytes,
-      unique,
-      onFatal,
-    })
+    const random = randomBytes
+    const blobs = await openBlobs({ root, start: startNumber, random, unique, onFatal })
     const deps: Deps = {
       config,
       database,
@@ -210,14 +201,44 @@ async function openData(config: Config, opening: Opening) {
       mailer: opening.mailer ?? openMailer(config),
       metrics,
       passwords: passwords(),
-      random: randomBytes,
+      random,
       space,
     }
-    return { deps, database, path }
+    return { deps, database, path, wasClean, close: () => closeData(deps, database) }
   } catch (error) {
     file.close()
     await file.closed
     return explain(error)
+  }
+}
+
+const metricsFor = async ({ metricsPort }: Config, isServer: boolean): Promise<Metrics | null> =>
+  isServer && metricsPort !== null ? openMetrics() : null
+
+async function closeData({ blobs }: Deps, database: OpenDatabase): Promise<void> {
+  await blobs.close()
+  database.close()
+  await database.closed
+}
+
+/** The secret of the data, made when there is none. */
+async function findSecret({ root, secretKey }: Config): Promise<string> {
+  const kept = secretKey ?? secrets.read(root)
+  if (kept === null) throw new StartError(`The file secret in ${root} holds no secret: restore it.`)
+  return kept ?? secrets.create(root, randomBytes)
+}
+
+/** Opens the database; on a disk too full for that, once more with the reserve given up. */
+async function openWithReserve(
+  options: Parameters<typeof openDatabase>[0],
+  space: { giveUpReserve(): boolean } | null,
+) {
+  try {
+    return await openDatabase(options)
+  } catch (error) {
+    const isFull = error instanceof UnusableDatabase && error.code === 'SQLITE_FULL'
+    if (!isFull || space?.giveUpReserve() !== true) return explain(error)
+    return openDatabase(options).catch(explain)
   }
 }
 
@@ -229,10 +250,11 @@ function refuseLoss(
   if (!isThere && !isServer) {
     throw new StartError(`${root} holds no data: set STATIC_ROOT to the server's folder.`)
   }
-  // The folder of the values is made after the schema: where it stands, there was a database.
-  if (!isThere && existsSync(join(root, 'blobs'))) {
+  // These are made after the schema: where one stands, there was a database.
+  const signs = ['blobs', 'trash', 'reserve'].filter((name) => existsSync(join(root, name)))
+  if (!isThere && signs.length > 0) {
     throw new StartError(
-      `sync-node.db is missing in ${root}, but values are there: restore a backup.`,
+      `sync-node.db is missing in ${root}, but ${signs.join(', ')} is there: restore a backup.`,
     )
   }
   if (isThere && secretKey === null && secrets.read(root) === undefined) {
@@ -242,13 +264,12 @@ function refuseLoss(
 
 function explain(error: unknown): never {
   if (error instanceof SchemaError) throw new StartError(error.message)
+  const { code, message } = error as { code?: string; message: string }
+  if (code === 'SQLITE_NOTADB' || code === 'SQLITE_CORRUPT') {
+    throw new StartError(`sync-node.db is damaged (${message}): restore a backup.`)
+  }
   if (!(error instanceof UnusableDatabase)) throw error
-  const isDamaged = error.code === 'SQLITE_NOTADB' || error.code === 'SQLITE_CORRUPT'
-  throw new StartError(
-    isDamaged
-      ? `sync-node.db is damaged (${error.message}): restore a backup.`
-      : `sync-node.db cannot be opened: ${error.message}.`,
-  )
+  throw new StartError(`sync-node.db cannot be opened: ${message}.`)
 }
 
 /** The same database, which on a full disk gives up the reserve and tries once more. */
@@ -276,72 +297,85 @@ async function prepareSchema(
   options: { root: string; check: string; time: TimeSource; isServer: boolean },
 ): Promise<void> {
   const { root, check, time, isServer } = options
-  if (!isServer) return checkSchema(database)
-  if ((await isFresh(database)) && existsSync(join(root, 'blobs'))) {
+  if (!(await isFresh(database))) await checkSecret(database, check)
+  else if (existsSync(join(root, 'blobs'))) {
     throw new StartError(
       `sync-node.db in ${root} is empty, but values are there: restore a backup.`,
     )
   }
+  if (!isServer) return checkSchema(database)
   const newest = Math.max(time.wall(), commitDateMs)
   await migrate(database, [
     sql(
-      `INSERT INTO node (one, id, schema, start, newest, secret_check, seq, account_number)
-       VALUES (1, ?, 0, 0, ?, ?, 0, 0)`,
+      `INSERT INTO node
+         (one, id, schema, start, newest, secret_check, is_clean, seq, account_number)
+       VALUES (1, ?, 0, 0, ?, ?, 1, 0, 0)`,
       [unique(randomBytes), newest, check],
     ),
   ])
 }
 
+async function checkSecret(database: Database, check: string): Promise<void> {
+  const { rows } = await database.execute('SELECT secret_check FROM node')
+  if (rows[0]?.['secret_check'] === check) return
+  throw new StartError(
+    'The secret is not the one this data was made with: restore the file secret, or set SECRET_KEY.',
+  )
+}
+
 /** What the node row says; a server's start counts, and begins a new range of the history. */
 async function readNode(
   database: Database,
-  check: string,
   isServer: boolean,
-): Promise<{ startNumber: number; newest: number }> {
-  const { rows } = await database.execute('SELECT start, newest, secret_check FROM node')
+): Promise<{ startNumber: number; newest: number; wasClean: boolean }> {
+  const { rows } = await database.execute('SELECT start, newest, is_clean FROM node')
   const [row] = rows
-  if (row?.['secret_check'] !== check) {
-    throw new StartError(
-      'The secret is not the one this data was made with: restore the file secret, or set SECRET_KEY.',
-    )
-  }
   if (isServer) {
     const nonce = Buffer.from(randomBytes(4)).readUInt32BE()
     await database.batch(
       [
-        sql('UPDATE node SET start = start + 1'),
+        sql('UPDATE node SET start = start + 1, is_clean = 0'),
         sql('INSERT OR REPLACE INTO feed_start SELECT seq + 1, ? FROM node', [nonce]),
       ],
       'write',
     )
   }
-  return { startNumber: Number(row['start']) + 1, newest: Number(row['newest']) }
-}
-
-/** What need not be done before the first answer. */
-async function inBackground(
-  deps: Deps,
-  { database, wasUnclean }: { database: string; wasUnclean: boolean },
-): Promise<void> {
-  try {
-    const moved = await sweep(deps)
-    if (moved > 0)
-      deps.log.warn({ files: moved }, 'unfinished uploads of an earlier run went to trash/')
-    if (wasUnclean) await checkWhole(deps, database)
-  } catch (error) {
-    deps.log.warn({ err: error }, 'the checks in the background had to stop')
+  return {
+    startNumber: Number(row?.['start']) + 1,
+    newest: Number(row?.['newest']),
+    wasClean: row?.['is_clean'] === 1,
   }
 }
 
-async function checkWhole({ health, log }: Deps, path: string): Promise<void> {
+/** What need not be done before the first answer. */
+function inBackground(
+  deps: Deps,
+  { path, wasClean }: { path: string; wasClean: boolean },
+): { stop(): Promise<void> } {
+  const sweeping = sweep(deps).then(
+    (moved) => {
+      if (moved === 0) return
+      deps.log.warn({ files: moved }, 'unfinished uploads of an earlier run went to trash/')
+    },
+    (error: unknown) => deps.log.warn({ err: error }, 'unfinished uploads stay where they are'),
+  )
+  const check = wasClean ? undefined : checkWhole(deps, path)
+  return {
+    async stop() {
+      await Promise.all([sweeping, check?.terminate()])
+    },
+  }
+}
+
+/** Looks through the database after an unclean stop: seconds for a million rows, minutes on a card. */
+function checkWhole({ health, log }: Deps, path: string): Worker {
   const worker = startWorker('check', { path })
   worker.unref()
-  const { problems } = await new Promise<CheckMessage>((resolve, reject) => {
-    worker.once('message', resolve)
-    worker.once('error', reject)
+  worker.once('error', (error) => log.warn({ err: error }, 'the database could not be checked'))
+  worker.once('message', ({ problems }: CheckMessage) => {
+    if (problems.length === 0) return
+    health.isDamaged = true
+    log.error({ problems }, 'the database is damaged: restore a backup')
   })
-  await worker.terminate()
-  if (problems.length === 0) return
-  health.isDamaged = true
-  log.error({ problems }, 'the database is damaged: restore a backup')
+  return worker
 }

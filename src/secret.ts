@@ -19,10 +19,12 @@ export interface Keys {
 
 const FILE = 'secret'
 
-/** The secret that `STATIC_ROOT` holds, or undefined. */
-export function read(root: string): string | undefined {
+/** The secret that `STATIC_ROOT` holds: undefined without one, null for a file that holds none. */
+export function read(root: string): string | null | undefined {
   const path = join(root, FILE)
-  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
+  if (!existsSync(path)) return undefined
+  const secret = readFileSync(path, 'utf8').trim()
+  return /^[\w-]{43}$/.test(secret) ? secret : null
 }
 
 /** Makes the secret, durable before anything that depends on it: file, folder and parent are synced. */
@@ -38,7 +40,8 @@ export async function create(root: string, random: RandomBytes): Promise<string>
   }
   await rename(temporary, join(root, FILE))
   await syncFolder(root)
-  await syncFolder(dirname(root))
+  // The parent of a folder that was there is another's, and may not be readable: nothing is new in it.
+  await syncFolder(dirname(root)).catch(() => undefined)
   return secret
 }
 

@@ -158,7 +158,7 @@ async function mayPut(
 ): Promise<Store | null> {
   const store = await look(deps, self, key)
   if (store === null) {
-    if (isStoreKey(key) || (await isLost(deps, toStoreKey(key, self.keySalt)))) throw notFound()
+    if (isStoreKey(key) || (await isLost(deps, self, key))) throw notFound()
     if (condition.kind === 'match' || condition.kind === 'any') throw changed(412)
     return null
   }
@@ -167,16 +167,23 @@ async function mayPut(
   return store
 }
 
-/** A store whose creator has no permission on it any more; nobody regains one by writing to its name. */
-async function isLost({ database }: Pick<Deps, 'database'>, storeKey: string): Promise<boolean> {
+/**
+ * A store whose creator has no permission on it any more; nobody regains one by writing to its name.
+ * (One that this account made just now, through another request, is not lost.)
+ */
+async function isLost(
+  { database }: Pick<Deps, 'database'>,
+  self: Session,
+  name: string,
+): Promise<boolean> {
   const { rows } = await database.execute(
     sql(
-      `SELECT 1 FROM held_permission WHERE store_key = ? AND permission = 'OWN'
-         AND sync_account_id IN (SELECT number FROM sync_account WHERE dead = 0) LIMIT 1`,
-      [storeKey],
+      `SELECT EXISTS (SELECT 1 ${quota.OWNERS.replace('?', '?1')}) AND NOT EXISTS (
+         SELECT 1 FROM account_permission WHERE sync_account_id = ?2 AND store_key = ?1) AS lost`,
+      [toStoreKey(name, self.keySalt), self.account],
     ),
   )
-  return rows.length > 0
+  return rows[0]?.['lost'] === 1
 }
 
 function checkToken(condition: Condition, store: Store): void {

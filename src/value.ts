@@ -5,6 +5,7 @@ import { constantTimeEqual } from 'oslo/crypto'
 import type { Upload } from './blobs/disk.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, malformed } from './errors.ts'
+import { gather } from './gather.ts'
 import { full } from './quota.ts'
 
 /** Values up to here live in the database row. */
@@ -54,7 +55,7 @@ export async function receive(
   const sha512 = digests.some(({ algorithm }) => algorithm === 'sha512')
     ? createHash('sha512')
     : null
-  let chunks: Uint8Array[] = []
+  const inline = gather()
   let size = 0
   let upload: Upload | undefined
   let release = (): void => undefined
@@ -69,13 +70,13 @@ export async function receive(
       sha256.update(chunk)
       sha512?.update(chunk)
       if (upload === undefined && size <= INLINE_BYTES) {
-        chunks.push(chunk)
+        inline.add(chunk)
         continue
       }
       if (upload === undefined) {
         release = limiter.enter(UPLOADS, String(account))
         upload = await blobs.create()
-        for (const held of chunks.splice(0)) await upload.write(held)
+        await upload.write(inline.bytes())
       }
       space.check(0)
       await upload.write(chunk)
@@ -84,15 +85,14 @@ export async function receive(
     await upload?.finish()
     const received = { size, digest, discard, release }
     if (upload !== undefined) return { ...received, upload }
-    return { ...received, inline: chunks.length === 1 ? (chunks[0] as Uint8Array) : join(chunks) }
+    return { ...received, inline: inline.bytes() }
   } catch (error) {
-    chunks = []
-    await discard()
+    // After a failed sync both files stay, and the next start looks at what is there.
+    if (error instanceof SyncError && error.code === 'ERR04') release()
+    else await discard()
     throw error
   }
 }
-
-const join = (chunks: Uint8Array[]): Uint8Array => Buffer.concat(chunks)
 
 function verify(digests: Digest[], sha256: Hash, sha512: Hash | null): Uint8Array {
   const found = { sha256: sha256.digest(), sha512: sha512?.digest() }

@@ -5,7 +5,6 @@ import { open as openFile, readdir, rename, rm, type FileHandle } from 'node:fs/
 import { join } from 'node:path'
 import { diskFull } from '../database/database.ts'
 import { SyncError, busy } from '../errors.ts'
-import { syncFolder } from '../folder.ts'
 import type { RandomBytes } from '../token.ts'
 import { turns } from '../turns.ts'
 
@@ -17,7 +16,7 @@ export interface Upload {
   discard(): Promise<void>
 }
 
-export type Blobs = ReturnType<typeof openBlobs>
+export type Blobs = Awaited<ReturnType<typeof openBlobs>>
 
 // What a 1 GB upload leaves dirty would have to be written by the next person's commit.
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
@@ -35,10 +34,13 @@ export interface BlobsOptions {
   onFatal: (reason: string) => void
 }
 
-export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
+export async function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
   const folder = join(root, 'blobs')
   const trash = join(root, 'trash')
   const inTurn = turns(MAX_SYNCS)
+  // Open for life: to be out of descriptors is no failed sync. A command writes no values, and does
+  // without the folder.
+  const entries = await openFile(folder, 'r').catch(() => null)
 
   /** A failed sync is never tried again: the error is reported once, the pages are marked clean. */
   const sync: Sync = async (work) => {
@@ -56,9 +58,12 @@ export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions
     damaged: new Set<string>(),
 
     async create(): Promise<Upload> {
+      if (entries === null) throw busy()
       const name = `${start}-${unique(random)}`
-      return startUpload({ folder, name, sync })
+      return startUpload({ path: join(folder, name), name, sync, syncEntry: () => entries.sync() })
     },
+
+    close: async (): Promise<void> => entries?.close(),
 
     /** The file for reading, or undefined when it is not there. */
     async read(name: string): Promise<FileHandle | undefined> {
@@ -73,6 +78,13 @@ export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions
 
     remove: (name: string): Promise<void> => rm(join(folder, name), { force: true }),
 
+    ...leftovers({ folder, trash, start }),
+  }
+}
+
+/** What earlier starts left, and where it waits to be missed. */
+function leftovers({ folder, trash, start }: { folder: string; trash: string; start: number }) {
+  return {
     /** The files that earlier starts wrote: their writer is dead, so what has no row is left over. */
     async listEarlier(): Promise<string[]> {
       const names = await readdir(folder)
@@ -82,9 +94,15 @@ export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions
       })
     },
 
-    /** Sets a file aside; `now` names the day, from which its week counts. */
-    async moveToTrash(name: string, now: number): Promise<void> {
-      await rename(join(folder, name), join(trash, `${now}-${name}`))
+    /** Sets a file aside, if it is there; `now` names the day, from which its week counts. */
+    async moveToTrash(name: string, now: number): Promise<boolean> {
+      try {
+        await rename(join(folder, name), join(trash, `${now}-${name}`))
+        return true
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+        throw error
+      }
     },
 
     async emptyTrash(before: number): Promise<void> {
@@ -98,19 +116,20 @@ export function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions
 type Sync = (work: () => Promise<void>) => Promise<void>
 
 async function startUpload({
-  folder,
+  path,
   name,
   sync,
+  syncEntry,
 }: {
-  folder: string
+  path: string
   name: string
   sync: Sync
+  syncEntry: () => Promise<void>
 }): Promise<Upload> {
-  const path = join(folder, name)
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY
   const file = await openFile(path, flags, 0o600).catch(refuse)
   // The entry is made durable while the body streams; a failure waits for finish().
-  const entry = sync(() => syncFolder(folder))
+  const entry = sync(syncEntry)
   entry.catch(() => undefined)
   let unsynced = 0
   return {

@@ -134,10 +134,14 @@ async function startWriter(options: EmbeddedOptions) {
     else if ('ready' in message) ready.resolve()
     else if ('refused' in message) {
       ready.reject(new UnusableDatabase(message.refused.code, message.refused.message))
-      void worker.terminate()
+      // Not ended: that would close the database, and try again what has just failed.
+      worker.unref()
     } else if ('warning' in message) options.onWarning(message.warning)
     else if ('fatal' in message) options.onFatal(message.fatal)
-    else closed.resolve()
+    else {
+      closed.resolve()
+      worker.unref() // one that could not close stays until the process ends
+    }
   }
 
   worker.on('message', receive)

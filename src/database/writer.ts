@@ -1,10 +1,17 @@
 // Owns the only connection of a process that writes: a worker thread that makes one transaction, and
 // so one sync, of all the batches that wait, and answers them when that sync is done.
-import { accessSync, constants, statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { closeSync, openSync, statSync, unlinkSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
 import { UNKNOWN_OUTCOME } from './database.ts'
-import { SQLITE_IOERR_WRITE, checkpoint, connect, isSqliteError, resultCode } from './sqlite.ts'
+import {
+  SQLITE_IOERR_WRITE,
+  checkpoint,
+  connect,
+  isSqliteError,
+  resultCode,
+  type Connection,
+} from './sqlite.ts'
 import type { StatementSync } from 'node:sqlite'
 
 export interface WriterData {
@@ -78,6 +85,7 @@ const returning = new WeakMap<StatementSync, boolean>()
 const queue: WriteRequest[] = []
 let nextCheckpointBytes = CHECKPOINT_BYTES
 let isDead = false
+let walInode: number | undefined
 /** Counts what other connections commit: all that is not of this process. */
 let dataVersion: unknown
 
@@ -85,12 +93,13 @@ const send = (message: WriterMessage): void => {
   port.postMessage(message)
 }
 
-let connection: ReturnType<typeof connect>
+let connection: Connection
 try {
   connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })
   // After a failed sync the page cache can show WAL frames that are not on the disk, and what would
   // be committed behind that hole would be lost with it: nothing is served before the WAL is empty.
   if (checkpointFirst && checkpoint(connection).busy) {
+    connection.database.close()
     send({ refused: { code: 'SQLITE_BUSY', message: 'another process keeps the database busy' } })
   } else {
     watch()
@@ -192,13 +201,20 @@ function commit(): { error: Error; code: string | undefined } | null {
   const { database, prepare } = connection
   try {
     prepare('COMMIT').run()
-    statSync(`${path}-wal`) // gone: somebody removed it, and what stands in it with it
+    checkWal()
     return null
   } catch (error) {
     const isHarmless = HARMLESS.has(resultCode(error) ?? '') || isReadOnly(error)
     if (isHarmless && database.isTransaction) database.exec('ROLLBACK')
     return { error: error as Error, code: isHarmless ? resultCode(error) : UNKNOWN_OUTCOME }
   }
+}
+
+/** Throws when the log is gone or another's: somebody removed ours, and what stands in it with it. */
+function checkWal(): void {
+  const { ino } = statSync(`${path}-wal`)
+  walInode ??= ino
+  if (ino !== walInode) throw new Error('the -wal file is not the one that was written')
 }
 
 const refuseAll = (
@@ -213,7 +229,7 @@ function writeOne(request: WriteRequest): WriteAnswer {
   const results: WrittenStatement[] = []
   try {
     for (const { text, args } of request.statements) {
-      results.push(run(prepare(texts.get(text) as string), args))
+      results.push(run(texts.get(text) as string, args))
     }
     prepare('RELEASE one').run()
     return { id: request.id, results }
@@ -225,10 +241,12 @@ function writeOne(request: WriteRequest): WriteAnswer {
   }
 }
 
-function run(statement: StatementSync, args: Argument[]): WrittenStatement {
+function run(sql: string, args: Argument[]): WrittenStatement {
+  const statement = connection.prepare(sql)
   let returnsRows = returning.get(statement)
   if (returnsRows === undefined) {
-    returnsRows = statement.columns().length > 0
+    // A pragma does its work as it is stepped through, rows or not.
+    returnsRows = statement.columns().length > 0 || sql.startsWith('PRAGMA')
     returning.set(statement, returnsRows)
   }
   if (returnsRows) {
@@ -256,8 +274,11 @@ function totalChanges(): number {
 /** A file system that became read-only refuses a write before anything of it can have landed. */
 function isReadOnly(error: unknown): boolean {
   if (!isSqliteError(error) || error.errcode !== SQLITE_IOERR_WRITE) return false
+  // Only an attempt tells: after an error, ext4 says that it can be written until one tries.
+  const probe = join(dirname(path), `probe-${process.pid}`)
   try {
-    accessSync(dirname(path), constants.W_OK)
+    closeSync(openSync(probe, 'wx'))
+    unlinkSync(probe)
     return false
   } catch (reason) {
     return (reason as NodeJS.ErrnoException).code === 'EROFS'
@@ -291,12 +312,24 @@ function die(reason: string): void {
 
 function close(): void {
   while (queue.length > 0) writeGroup()
+  const isClosed = closeDatabase()
+  send({ closed: true })
+  if (isClosed) port.close()
+}
+
+/**
+ * Closing makes a checkpoint of its own. After one that failed that would be a sync tried again, and
+ * the log deleted on its word: the database stays open then, until the process is gone.
+ */
+function closeDatabase(): boolean {
   try {
     if (!isDead) checkpoint(connection)
   } catch (error) {
-    send({ warning: `the last checkpoint failed: ${(error as Error).message}` })
+    if (!HARMLESS.has(resultCode(error) ?? '') && !isReadOnly(error)) {
+      die(`the last checkpoint failed: ${(error as Error).message}`)
+    }
   }
+  if (isDead) return false
   connection.database.close()
-  send({ closed: true })
-  port.close()
+  return true
 }

@@ -9,11 +9,13 @@ const EXPOSED = [
   'Content-Disposition',
   'Content-Length',
   'Content-Range',
+  'Content-Security-Policy',
   'ETag',
   'Last-Modified',
   'Repr-Digest',
   'Retry-After',
   'WWW-Authenticate',
+  'X-Content-Type-Options',
   'X-Request-Id',
   'X-Sync-Key',
   'X-Sync-Meta',
@@ -37,13 +39,14 @@ const ALLOWED = [
 ].join(', ')
 
 /** On every answer: any origin may ask, without credentials, and a browser guesses no type. */
-export const COMMON_HEADERS = {
+const COMMON_HEADERS = {
   'Access-Control-Allow-Origin': '*',
   'Access-Control-Expose-Headers': EXPOSED,
   'X-Content-Type-Options': 'nosniff',
 }
 
-const API_HEADERS = { ...COMMON_HEADERS, 'Cache-Control': 'no-store' }
+/** On every answer that is no store's value. */
+export const API_HEADERS = { ...COMMON_HEADERS, 'Cache-Control': 'no-store' }
 
 type Headers = Record<string, string>
 

@@ -81,6 +81,8 @@ export function createApp(deps: Deps): Hono<Env> {
 
   app.options('*', preflight)
   for (const path of new Set(routes.map((route) => route.path))) {
+    // To Hono /permission/* is /permission too.
+    if (path.endsWith('/{key}')) app.all(path.slice(0, -'/{key}'.length), nothingHere)
     const pattern = path.replace('{key}', '*').replace('{handle}', ':handle')
     const ofPath = routes.filter((route) => route.path === path)
     // Hono answers HEAD by the GET handler; a route's own HEAD is there for the documents.
@@ -93,11 +95,13 @@ export function createApp(deps: Deps): Hono<Env> {
       throw methodNotAllowed(allow)
     })
   }
-  app.notFound(() => {
-    throw notFound()
-  })
+  app.notFound(nothingHere)
   app.onError((error) => refuse(deps, error))
   return app
+}
+
+function nothingHere(): never {
+  throw notFound()
 }
 
 export const methodNotAllowed = (allow: string): SyncError =>
@@ -152,8 +156,10 @@ function parseQuery(target: string): Record<string, string[]> {
 }
 
 function decodeQuery(part: string): string {
+  // To some a blank, to others a plus: a user who is named by it would be missed in silence.
+  if (part.includes('+')) throw malformed('In the query write %2B for a plus, %20 for a blank.')
   try {
-    return decodeURIComponent(part.replaceAll('+', ' '))
+    return decodeURIComponent(part)
   } catch {
     throw malformed('The query is not percent-encoded UTF-8.')
   }

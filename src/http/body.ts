@@ -1,6 +1,7 @@
 // Owns reading a request's body: at once or as it flows, never more than allowed, never for ever.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { SyncError, malformed } from '../errors.ts'
+import { gather } from '../gather.ts'
 
 // A slow phone may take its time for a gigabyte; one that sends less than this holds a socket for nothing.
 const WINDOW_MS = 30_000
@@ -10,27 +11,35 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 /** Says `100 Continue` to a client that waits for it, now that its body is wanted. */
 export const EXPECTS_CONTINUE = Symbol('expects 100-continue')
 
-/** The body as it flows. Throws REQ01 (408) when it is too slow or ends early. */
+/** The body as it flows. Throws REQ01, as 408 when it is too slow. */
 export async function* readBody(
   incoming: IncomingMessage & { [EXPECTS_CONTINUE]?: boolean },
   outgoing: ServerResponse,
 ): AsyncGenerator<Buffer> {
   if (incoming[EXPECTS_CONTINUE] === true) outgoing.writeContinue()
+  const chunks = incoming.iterator({ destroyOnReturn: false })
   let bytes = 0
+  let giveUp: ((reason: SyncError) => void) | undefined
   const timer = setInterval(() => {
-    if (bytes < MIN_WINDOW_BYTES) incoming.destroy(tooSlow())
+    if (bytes < MIN_WINDOW_BYTES) giveUp?.(tooSlow())
     bytes = 0
   }, WINDOW_MS)
   timer.unref()
   try {
-    for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
-      bytes += (chunk as Buffer).length
-      yield chunk as Buffer
+    for (;;) {
+      const { done, value } = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
+        giveUp = reject
+        chunks.next().then(resolve, (error: unknown) => reject(endedEarly(error)))
+      })
+      if (done === true) return
+      bytes += value.length
+      yield value
     }
-  } catch (error) {
-    throw error instanceof SyncError ? error : endedEarly(error)
   } finally {
     clearInterval(timer)
+    // Lets go of the request, so that what is left of it can be drained. Not awaited: behind a chunk
+    // that never comes, it never returns.
+    void chunks.return?.()
   }
 }
 
@@ -53,15 +62,15 @@ export async function readJson(
   maxBytes: number,
 ): Promise<unknown> {
   if ((contentLength(incoming) ?? 0) > maxBytes) throw tooLarge()
-  const chunks: Buffer[] = []
+  const body = gather()
   let size = 0
   for await (const chunk of readBody(incoming, outgoing)) {
     size += chunk.length
     if (size > maxBytes) throw tooLarge()
-    chunks.push(chunk)
+    body.add(chunk)
   }
   try {
-    return JSON.parse(utf8.decode(Buffer.concat(chunks))) as unknown
+    return JSON.parse(utf8.decode(body.bytes())) as unknown
   } catch {
     throw malformed('The body is not JSON in UTF-8.')
   }

@@ -1,13 +1,14 @@
 // Owns the listening socket: its time limits, what it refuses before there is a request to route, and
 // how it stops.
 import { getRequestListener } from '@hono/node-server'
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Deps } from '../deps.ts'
 import { SyncError, malformed } from '../errors.ts'
 import { unique } from '../token.ts'
-import { COMMON_HEADERS } from './answer.ts'
+import { API_HEADERS } from './answer.ts'
 import { createApp, methodNotAllowed, refuse } from './app.ts'
 import { EXPECTS_CONTINUE } from './body.ts'
 import { measure } from './metrics.ts'
@@ -37,6 +38,7 @@ const SINGLE = new Set([
 // A raw backslash or fragment in a target is read differently by different programs.
 const TARGET = /^\/[!"$-[\]-~]*$/
 const STOP_MS = 10_000
+const FILES = 256
 const LINGER_MS = 2000
 
 const SERVER_OPTIONS = {
@@ -45,6 +47,8 @@ const SERVER_OPTIONS = {
   headersTimeout: 20_000,
   // A gigabyte over a slow line is rightful; too slow a body is refused as it flows: see body.ts.
   requestTimeout: 0,
+  // Node's own refusal of a missing Host is no problem+json.
+  requireHostHeader: false,
   connectionsCheckingInterval: 5000,
 }
 const IDLE_MS = 120_000
@@ -57,22 +61,27 @@ export async function listen(deps: Deps): Promise<Listening> {
     hostname: 'localhost',
     errorHandler: () => refuse(deps, malformed('The request target or Host is malformed.')),
   })
+  const running = new Set<Promise<void>>()
   let isStopping = false
 
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
     if (isStopping) outgoing.setHeader('Connection', 'close')
     if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
     const refusal = check(incoming)
-    if (refusal === null) void toApp(incoming, outgoing)
-    else {
+    if (refusal === null) {
+      const done = toApp(incoming, outgoing).finally(() => running.delete(done))
+      running.add(done)
+    } else {
       const { status, headers, body } = toProblem(refusal, unique(deps.random))
-      outgoing.writeHead(status, { ...COMMON_HEADERS, ...headers, Connection: 'close' })
+      outgoing.writeHead(status, { ...API_HEADERS, ...headers, Connection: 'close' })
       outgoing.end(body)
     }
   }
 
   const server = createServer(SERVER_OPTIONS, take)
   server.setTimeout(IDLE_MS)
+  // Each answer on a connection listens for its end, and a client may ask for many in a row.
+  server.on('connection', (socket) => socket.setMaxListeners(0))
   server.on('checkContinue', (incoming: WithContinue, outgoing: ServerResponse) => {
     incoming[EXPECTS_CONTINUE] = true
     take(incoming, outgoing)
@@ -84,6 +93,7 @@ export async function listen(deps: Deps): Promise<Listening> {
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     hangUp(deps, socket, ofParser(error))
   })
+  server.maxConnections = maxConnections()
   await bind(server, deps.config)
   return {
     port: (server.address() as AddressInfo).port,
@@ -95,8 +105,17 @@ export async function listen(deps: Deps): Promise<Listening> {
       await closed
       clearInterval(idle)
       clearTimeout(cut)
+      // What clients began that are gone may still be at work on the database.
+      await Promise.allSettled(running)
     },
   }
+}
+
+/** Some descriptors stay free for files: a server that is out of them can neither read nor write. */
+function maxConnections(): number {
+  const limits = readFileSync('/proc/self/limits', 'utf8')
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(limits) ?? []
+  return soft === undefined ? Number.POSITIVE_INFINITY : Math.max(16, Number(soft) - FILES)
 }
 
 function bind(server: Server, { host, port }: Deps['config']): Promise<void> {
@@ -113,13 +132,21 @@ function bind(server: Server, { host, port }: Deps['config']): Promise<void> {
 
 /** What is refused before routing, or null. */
 function check(incoming: IncomingMessage): SyncError | null {
-  const { method, url = '', rawHeaders } = incoming
+  const { method, url = '', rawHeaders, headers } = incoming
   if (method === 'TRACE') return methodNotAllowed('GET, HEAD, PUT, POST, DELETE, OPTIONS')
   if (!TARGET.test(url)) {
     return malformed('The request target is malformed.')
   }
-  if (incoming.headers.expect !== undefined && !/^100-continue$/i.test(incoming.headers.expect)) {
+  if (headers.host === undefined && incoming.httpVersion !== '1.0') {
+    return malformed('The Host header is missing.')
+  }
+  if (headers.expect !== undefined && !/^100-continue$/i.test(headers.expect)) {
     return malformed('Expect takes only 100-continue.')
+  }
+  // Node takes the chunks off and leaves any other coding on: that would be stored as the value.
+  const coding = headers['transfer-encoding']
+  if (coding !== undefined && !/^chunked$/i.test(coding)) {
+    return malformed('Transfer-Encoding takes only chunked.')
   }
   const seen = new Set<string>()
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -141,25 +168,35 @@ const ofParser = ({ code }: NodeJS.ErrnoException): SyncError => {
   return malformed('The request is not HTTP/1.1 as it should be.')
 }
 
-/** Answers on a socket that has no request, and closes it when the client had time to read. */
+/** Answers what is no request, and closes the socket when the client had time to read. */
 function hangUp({ random }: Pick<Deps, 'random'>, socket: Duplex, error: SyncError): void {
-  if (socket.destroyed || !socket.writable || hasAnswered(socket)) {
+  socket.on('error', () => undefined)
+  if (!socket.writable) {
     socket.destroy()
+    return
+  }
+  socket.resume()
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
+  // An earlier request on this socket is still to be answered: nothing may be mixed into that. (One
+  // whose body is what is broken gets this as its answer.)
+  const { _httpMessage: earlier } = socket as Socket & { _httpMessage?: ServerResponse | null }
+  if (earlier?.req.complete === true) {
+    earlier.once('finish', () => socket.end())
+    return
+  }
+  if (earlier?.headersSent === true) {
+    socket.end()
     return
   }
   const { status, headers, body } = toProblem(error, unique(random))
   const lines = Object.entries({
-    ...COMMON_HEADERS,
+    ...API_HEADERS,
     ...headers,
-    'Cache-Control': 'no-store',
     Connection: 'close',
     'Content-Length': String(Buffer.byteLength(body)),
     Date: new Date().toUTCString(),
   }).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.on('error', () => undefined)
   socket.end(`HTTP/1.1 ${status} ${REASONS[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`)
-  socket.resume()
-  setTimeout(() => socket.destroy(), LINGER_MS).unref()
 }
 
 const REASONS: Record<number, string> = {
@@ -167,10 +204,4 @@ const REASONS: Record<number, string> = {
   405: 'Method Not Allowed',
   408: 'Request Timeout',
   431: 'Request Header Fields Too Large',
-}
-
-/** True while an earlier request's answer is on its way on this socket: no second may be mixed in. */
-function hasAnswered(socket: Duplex): boolean {
-  const { _httpMessage: message } = socket as Socket & { _httpMessage?: ServerResponse | null }
-  return message?.headersSent === true
 }

@@ -81,13 +81,23 @@ async function pump(
 const isEqual = (hash: Hash, digest: Uint8Array | undefined): boolean =>
   digest !== undefined && constantTimeEqual(hash.digest(), digest)
 
-const write = (outgoing: ServerResponse, chunk: Uint8Array | string): Promise<void> =>
-  new Promise((resolve, reject) => {
+/**
+ * Resolves when the socket has taken the chunk; rejects when the client went away, also for an answer
+ * that waits for earlier ones on its connection and never gets a socket.
+ */
+function write(outgoing: ServerResponse, chunk: Uint8Array | string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const { socket } = outgoing.req
+    const gone = (): void => reject(new Error('the client went away'))
+    if (socket.destroyed) return gone()
+    socket.once('close', gone)
     outgoing.write(chunk, (error) => {
+      socket.off('close', gone)
       if (error) reject(error)
       else resolve()
     })
   })
+}
 
 /** Sends pages of a list as one JSON array. */
 export async function sendJsonArray(

@@ -45,7 +45,8 @@ export async function startNode(
   environment: Environment = {},
   options: { root?: string; floorBytes?: number } = {},
 ): Promise<TestNode> {
-  const root = options.root ?? join(temporaryFolder(t), 'data')
+  const folder = options.root === undefined ? mkdtempSync(join(tmpdir(), 'sync-node-')) : undefined
+  const root = options.root ?? join(folder as string, 'data')
   let offset = { wall: 0, uptime: 0 }
   const mails: TestNode['mails'] = []
   const fatal: string[] = []
@@ -126,6 +127,9 @@ export async function startNode(
   }
 
   place()
-  t.after(() => node.stop())
+  t.after(async () => {
+    await node.stop()
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
+  })
   return node
 }

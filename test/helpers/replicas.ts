@@ -115,11 +115,6 @@ export async function until(
   }
 }
 
-export const isLive =
-  ({ replica }: Device) =>
-  () =>
-    replica.status().state === 'live'
-
 export const reads = (device: Device, id: string, text: string | null) => async () =>
   (await device.read(id)) === text
 

@@ -15,6 +15,7 @@ export interface SeededBug {
 const WRITER = 'src/database/writer.ts'
 const DISK = 'src/blobs/disk.ts'
 const STORE = 'src/store.ts'
+const WRITE = 'src/write.ts'
 const PERMISSION = 'src/permission.ts'
 const SECRET = 'src/secret.ts'
 const STREAM = 'src/http/stream.ts'
@@ -88,9 +89,7 @@ export const seededBugs: SeededBug[] = [
   },
   {
     name: 'a folder is not synced after a file was made in it',
-    edits: [
-      { file: DISK, find: 'sync(() => syncFolder(folder))', replace: 'sync(async () => {})' },
-    ],
+    edits: [{ file: DISK, find: 'sync(syncEntry)', replace: 'sync(async () => {})' }],
     test: 'durability',
     notices: 'has a file and its folder entry on the disk before the row that names it',
     isAlways: true,
@@ -161,7 +160,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a write does not ask again for the token',
     edits: [
       {
-        file: STORE,
+        file: WRITE,
         find: "const isMatch = condition.kind === 'match' ? 'store_token = ?' : '?'",
         replace: "const isMatch = '? IS NOT NULL'",
       },
@@ -174,7 +173,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a deletion does not ask again for the token',
     edits: [
       {
-        file: STORE,
+        file: WRITE,
         find: "AND ${condition.kind === 'match' ? 'store_token = ?' : '?'}",
         replace: 'AND ? IS NOT NULL',
       },
@@ -184,7 +183,7 @@ export const seededBugs: SeededBug[] = [
   },
   {
     name: 'a write does not ask again for the permission',
-    edits: [{ file: STORE, find: 'AND p.permission IN (${permissions}))', replace: ')' }],
+    edits: [{ file: WRITE, find: 'AND p.permission IN (${permissions}))', replace: ')' }],
     test: 'guards',
     notices: 'is refused when the permission was lowered meanwhile',
     isAlways: true,
@@ -193,7 +192,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a write does not ask again whether the session lives',
     edits: [
       {
-        file: STORE,
+        file: WRITE,
         find: `SELECT 1 FROM sync_session s JOIN held_permission p ON p.sync_account_id = s.id
   WHERE s.token = ? AND s.expiration > ? AND p.store_key`,
         replace: "SELECT 1 FROM held_permission p WHERE ? <> '' AND ? > 0 AND p.store_key",
@@ -207,7 +206,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a write does not ask again whether the session expired',
     edits: [
       {
-        file: STORE,
+        file: WRITE,
         find: 's.expiration > ? AND p.store_key = sync_store.store_key',
         replace: '? > 0 AND p.store_key = sync_store.store_key',
       },
@@ -219,7 +218,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a creation does not ask again whether the session lives',
     edits: [
       {
-        file: STORE,
+        file: WRITE,
         find: '       WHERE ${session.ALIVE}`,',
         replace: "       WHERE ? <> '' AND ? > 0`,",
       },
@@ -229,13 +228,13 @@ export const seededBugs: SeededBug[] = [
   },
   {
     name: 'a creation does not ask again for the quota',
-    edits: [{ file: STORE, find: 'OR used <= ? FROM', replace: 'OR ? > 0 FROM' }],
+    edits: [{ file: WRITE, find: 'OR used <= ? FROM', replace: 'OR ? > 0 FROM' }],
     test: 'guards',
     notices: 'is not passed by two uploads that each would have fitted',
   },
   {
     name: 'a write does not ask again for the quota',
-    edits: [{ file: STORE, find: 'AND a.used - t.size + ?2 <= ?3)', replace: 'AND ?3 > 0)' }],
+    edits: [{ file: WRITE, find: 'AND a.used - t.size + ?2 <= ?3)', replace: 'AND ?3 > 0)' }],
     test: 'guards',
     notices: 'is not passed by two that replace',
   },

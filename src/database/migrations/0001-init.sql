@@ -9,6 +9,7 @@ CREATE TABLE node (
   start INTEGER NOT NULL, -- how often the server has started; names the files of this run
   newest INTEGER NOT NULL, -- newest time that was believed: see src/clock.ts
   secret_check TEXT NOT NULL,
+  is_clean INTEGER NOT NULL, -- 1 from a clean stop to the next start
   seq INTEGER NOT NULL, -- the last change_seq handed out
   account_number INTEGER NOT NULL -- the last sync_account.number handed out
 ) STRICT;
@@ -86,6 +87,10 @@ CREATE TABLE account_permission (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX account_permission_store_key ON account_permission (store_key);
+
+-- Whether a store lives is asked for each one that is shown: that may not walk all its members.
+CREATE INDEX account_permission_own ON account_permission (store_key, sync_account_id)
+WHERE permission = 'OWN';
 
 CREATE INDEX account_permission_change ON account_permission (sync_account_id, change_seq);
 

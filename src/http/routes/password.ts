@@ -1,6 +1,7 @@
 // Owns the routes /password and /resetpassword.
 import * as v from 'valibot'
 import * as account from '../../account.ts'
+import { SyncError } from '../../errors.ts'
 import * as resetToken from '../../reset-token.ts'
 import { empty } from '../answer.ts'
 import { route } from '../route.ts'
@@ -38,6 +39,8 @@ export const passwordRoutes = [
     handle: ({ deps, body, outgoing }) => {
       outgoing.once('finish', () => {
         resetToken.mail(deps, body.id).catch((error: unknown) => {
+          // A limit that is reached is anybody's doing, and nobody's news.
+          if (error instanceof SyncError) return
           deps.log.warn({ reason: nameOf(error) }, 'a reset mail was not sent')
         })
       })
