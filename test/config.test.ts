@@ -18,6 +18,8 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
   [{ PORT: '0' }, { port: 0 }],
   [{ PORT: '65535' }, { port: 65_535 }],
   [{ PORT: ' 8081\n' }, { port: 8081 }],
+  [{ METRICS_PORT: '0' }, { metricsPort: 0 }],
+  [{ METRICS_PORT: '9464' }, { metricsPort: 9464 }],
   [{ STATIC_ROOT: '/srv/sync' }, { root: '/srv/sync' }],
   [{ STATIC_ROOT: 'sync' }, { root: resolve('sync') }],
   [{ REGISTRATION: 'open' }, { registration: 'open', quota: GIB }],
@@ -56,6 +58,7 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
 const WRONG: Record<string, [takes: RegExp, ...values: string[]]> = {
   HOST: [/IP address or host name/, 'http://x', 'a b', '[::1]', '127.0.0.1:80', '/run/x.sock'],
   PORT: [/0 to 65535/, '65536', '-1', '80.5', '1e3', '0x50', 'http', '8080 8081', '99999999999'],
+  METRICS_PORT: [/0 to 65535/, '65536', '-1', 'on', '127.0.0.1:9464', '/run/x.sock'],
   REGISTRATION: [/open, invite, closed/, 'yes', 'true', 'invites', 'open, invite', '0'],
   QUOTA: [/500M.*none/, '-1', '0', 'unlimited', '10X', '1e9', '10 0', '9999999T', '0.1', 'M'],
   MAX_VALUE_SIZE: [/size in bytes/, '-1', '0', 'none', '10X', '1,5G', 'G', '9999999T'],
@@ -151,6 +154,7 @@ describe('the configuration', () => {
     assert.deepEqual(config, {
       host: '::',
       port: 8080,
+      metricsPort: null,
       root: resolve('data'),
       registration: 'open',
       quota: GIB,

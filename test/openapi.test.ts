@@ -172,7 +172,9 @@ describe('CORS', () => {
   // Of the connection.
   const NOT_OURS = ['connection', 'date', 'keep-alive', 'transfer-encoding', 'vary']
   // For the browser itself; the protocol has them exposed all the same.
-  const FOR_BROWSERS = ['x-content-type-options', 'content-security-policy']
+  const FOR_BROWSERS = ['x-content-type-options', 'content-security-policy', 'referrer-policy']
+  // Of a page, which no script of another origin asks for.
+  const OF_PAGES = ['referrer-policy']
 
   const listOf = (answer: Response, name: string): string[] =>
     (answer.headers.get(name) ?? '').toLowerCase().split(/, */).filter(Boolean)
@@ -187,7 +189,7 @@ describe('CORS', () => {
     for (const name of headers.keys()) {
       if (name.startsWith('access-control-') || NOT_OURS.includes(name)) continue
       assert.ok(
-        [...SAFE, ...FOR_BROWSERS, ...exposed].includes(name),
+        [...SAFE, ...FOR_BROWSERS, ...OF_PAGES, ...exposed].includes(name),
         `${why}: ${name} is not exposed`,
       )
     }
@@ -250,7 +252,10 @@ describe('CORS', () => {
       const answer = await node.request(targetOf(prepared), initOf(route.method, prepared, headers))
       expectOpen(answer, nameOf(route))
       const isValue = route.path === '/store/{key}' && ['GET', 'HEAD'].includes(route.method)
-      const caching = isValue ? 'private, no-cache, no-transform' : 'no-store'
+      const isPage = ['text/html', 'text/css', 'text/javascript'].some((type) =>
+        answer.headers.get('content-type')?.startsWith(type),
+      )
+      const caching = isValue ? 'private, no-cache, no-transform' : isPage ? 'no-cache' : 'no-store'
       assert.equal(answer.headers.get('cache-control'), caching, nameOf(route))
     }
   })
