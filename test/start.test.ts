@@ -37,14 +37,16 @@ const list = (root: string, folder: string): string[] => readdirSync(join(root, 
 /** Every file and folder below, with what is in it. */
 function photograph(root: string): Record<string, string> {
   const names = readdirSync(root, { recursive: true }) as string[]
-  return Object.fromEntries(
-    names.sort().map((name) => {
-      const path = join(root, name)
-      const stat = statSync(path, { throwIfNoEntry: false })
-      if (stat === undefined) return [name, 'just gone']
-      return [name, stat.isDirectory() ? 'folder' : hash('sha256', readFileSync(path))]
-    }),
-  )
+  return Object.fromEntries(names.sort().map((name) => [name, contentOf(join(root, name))]))
+}
+
+function contentOf(path: string): string {
+  try {
+    return statSync(path).isDirectory() ? 'folder' : hash('sha256', readFileSync(path))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'just gone'
+    throw error
+  }
 }
 
 /** A folder with an account, a small value and a large one, and no server. */
