@@ -37,9 +37,7 @@ const list = (root: string, folder: string): string[] => readdirSync(join(root, 
 /** Every file and folder below, with what is in it. */
 function photograph(root: string): Record<string, string> {
   const names = readdirSync(root, { recursive: true }) as string[]
-  return Object.fromEntries(
-    names.sort().map((name) => [name, contentOf(join(root, name))]),
-  )
+  return Object.fromEntries(names.sort().map((name) => [name, contentOf(join(root, name))]))
 }
 
 function contentOf(path: string): string {
