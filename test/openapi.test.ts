@@ -172,7 +172,7 @@ describe('CORS', () => {
   // Of the connection.
   const NOT_OURS = ['connection', 'date', 'keep-alive', 'transfer-encoding', 'vary']
   // For the browser itself; the protocol has them exposed all the same.
-  const FOR_BROWSERS = ['x-content-type-options', 'content-security-policy', 'referrer-policy']
+  const FOR_BROWSERS = ['x-content-type-options', 'content-security-policy']
   // Of a page, which no script of another origin asks for.
   const OF_PAGES = ['referrer-policy']
 
