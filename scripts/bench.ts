@@ -156,8 +156,37 @@ function floor(make: typeof createServer, headers: Record<string, string>, size:
 const median = (values: number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number
 
-const rssAnon = (pid: number): string =>
-  `${(Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024).toFixed(1)} MiB`
+const rssAnonKib = (pid: number): number =>
+  Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+
+const rssAnon = (pid: number): string => `${(rssAnonKib(pid) / 1024).toFixed(1)} MiB`
+
+const GIB = 1024 ** 3
+
+/** A value of 1 GiB up and down; answers by how many MiB private memory grew at the most. */
+async function moveLarge(
+  url: string,
+  headers: Record<string, string>,
+  pid: number,
+): Promise<string> {
+  const before = rssAnonKib(pid)
+  let peak = before
+  const watch = setInterval(() => (peak = Math.max(peak, rssAnonKib(pid))), 20)
+  const chunk = randomBytes(1024 * 1024)
+  async function* body() {
+    for (let sent = 0; sent < GIB; sent += chunk.length) yield chunk
+  }
+  const init = { method: 'PUT', headers, body: body(), duplex: 'half' as const }
+  const put = await fetch(`${url}/store/large`, init)
+  if (put.status !== 201) throw new Error(`the server answered ${put.status}`)
+  let received = 0
+  for await (const part of (await fetch(`${url}/store/large`, { headers })).body ?? []) {
+    received += (part as Uint8Array).length
+  }
+  clearInterval(watch)
+  if (received !== GIB) throw new Error('the value did not come whole')
+  return `${((peak - before) / 1024).toFixed(1)} MiB`
+}
 
 const running: ChildProcess[] = []
 
@@ -200,11 +229,15 @@ async function main(folder: string): Promise<void> {
   const of = (name: string): number => median(rates[name] as number[])
   const row = (name: string): string =>
     `${of(name).toFixed(0)}/s, the floor ${of(`${name} floor`).toFixed(0)}/s: ${(of(name) / of(`${name} floor`)).toFixed(2)}`
+  const pid = node.process.pid as number
+  const afterLoad = rssAnon(pid)
+  const grown = await moveLarge(url, headers, pid)
   console.log(`4 KiB, ${CONNECTIONS} connections, median of ${ROUNDS} rounds of ${ROUND_MS / 1000} s
 GET, ${KEYS} keys, authenticated   ${row('get')}
 PUT, token checked, synced        ${row('put')}
 start to first answer             ${median(starts).toFixed(0)} ms
-private memory (RssAnon)          idle ${idle}, after the load ${rssAnon(node.process.pid as number)}`)
+private memory (RssAnon)          idle ${idle}, after the load ${afterLoad}
+1 GiB up and down                 at most ${grown} more`)
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'sync-node-bench-'))
