@@ -7,9 +7,9 @@ import type { Session } from './session.ts'
 import type { ListedStore, Permission } from './store.ts'
 import { isIntact } from './value.ts'
 
-export type Change = (ListedStore & { data?: string }) | { key: string; deleted: true }
+type Change = (ListedStore & { data?: string }) | { key: string; deleted: true }
 
-export interface Entry {
+interface Entry {
   change: Change
   /** Where a client stands that has seen this entry. */
   position: Position

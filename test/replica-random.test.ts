@@ -31,6 +31,13 @@ const step = fc.oneof(
 )
 type Step = { kind: string; device: number; name?: string }
 
+function disturb(net: Device['net'], kind: string): void {
+  if (kind === 'cut') net.cut()
+  if (kind === 'mend') net.mend()
+  if (kind === 'lose') net.loseAnswer = (method) => method !== 'GET' && Math.random() < 0.5
+  if (kind === 'keep') net.loseAnswer = null
+}
+
 async function play(t: TestContext, node: TestNode, id: string, steps: Step[]) {
   const locals: LocalStore[] = Array.from({ length: DEVICES }, memoryStore)
   const open = (i: number): Promise<Device> =>
@@ -49,10 +56,7 @@ async function play(t: TestContext, node: TestNode, id: string, steps: Step[]) {
       written.set(name, (written.get(name) ?? new Set()).add(`line ${n}`))
       await replica.update(name, (now) => unite(now, new TextEncoder().encode(`line ${n}`)))
     }
-    if (kind === 'cut') net.cut()
-    if (kind === 'mend') net.mend()
-    if (kind === 'lose') net.loseAnswer = (method) => method !== 'GET' && Math.random() < 0.5
-    if (kind === 'keep') net.loseAnswer = null
+    disturb(net, kind)
     if (kind === 'settle' && !net.isDown) await replica.synced()
     if (kind === 'restart') await node.restart()
     if (kind === 'reopen') {

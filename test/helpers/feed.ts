@@ -49,7 +49,7 @@ export function apply(changes: Change[], before = new Map<string, string>()): Ma
   return state
 }
 
-export interface Event {
+interface Event {
   type: string
   id: string
   change: Change
