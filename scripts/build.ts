@@ -55,6 +55,8 @@ async function bundle(): Promise<void> {
     outExtension: { '.js': '.cjs' },
     bundle: true,
     platform: 'node',
+    // Names of modules stand in the bundle: they are the same wherever node_modules is linked from.
+    preserveSymlinks: true,
     format: 'cjs',
     target: 'node26',
     minifySyntax: true,
