@@ -41,7 +41,7 @@ export const seededBugs: SeededBug[] = [
         file: WRITER,
         find: '  const failure = commit()\n',
         // All but the first two, which the start itself reads back.
-        replace: `  if (group.every(({ id }) => id > 2)) send({ answers })
+        replace: `  if (group.every(({ id }) => id > 2)) send({ answers, touched: [] })
   const failure = commit()\n`,
       },
     ],
@@ -67,7 +67,7 @@ export const seededBugs: SeededBug[] = [
         find: '    answers.push(writeOne(request))\n',
         replace: `    const one = writeOne(request)
     const [first] = request.statements
-    if (/^\\s*SELECT/.test(texts.get(first?.text ?? -1) ?? '')) send({ answers: [one] })
+    if (/^\\s*SELECT/.test(texts.get(first?.text ?? -1) ?? '')) send({ answers: [one], touched: [] })
     else answers.push(one)\n`,
       },
     ],
