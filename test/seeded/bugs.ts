@@ -314,4 +314,58 @@ export const seededBugs: SeededBug[] = [
     test: 'commands',
     notices: 'no code of ours does',
   },
+  {
+    name: 'feed: a cursor skips a change',
+    edits: [
+      {
+        file: 'src/change.ts',
+        find: "seq = Number(row['change_seq'])",
+        replace: "seq = Number(row['change_seq']) + 1",
+      },
+    ],
+    test: 'changes',
+    notices: 'answers everything at first, then what changed',
+  },
+  {
+    name: 'feed: a tombstone is forgotten',
+    edits: [
+      {
+        file: 'src/database/migrations/0001-init.sql',
+        find: 'WHERE a.number = OLD.sync_account_id AND a.dead = 0;',
+        replace: 'WHERE a.number = OLD.sync_account_id AND a.dead = 2;',
+      },
+    ],
+    test: 'changes',
+    notices: 'answers everything at first, then what changed',
+  },
+  {
+    name: "feed: another account's cursor is taken",
+    edits: [{ file: 'src/cursor.ts', find: 'update(self.keySalt)', replace: "update('')" }],
+    test: 'changes',
+    notices: 'is of no use to another account',
+  },
+  {
+    name: 'feed: a cursor from after the copy that was restored is taken',
+    edits: [
+      {
+        file: 'src/cursor.ts',
+        find: "Number(range?.rows[0]?.['nonce']) === block.readUInt32BE(NONCE_AT) &&",
+        replace: 'range !== undefined &&',
+      },
+    ],
+    test: 'changes',
+    notices: 'from after the copy that was restored is refused',
+  },
+  {
+    name: 'feed: a stream goes on from the wrong place',
+    edits: [
+      {
+        file: 'src/http/routes/changes.ts',
+        find: "typeof last === 'string' && last !== '' ? last : asked.since",
+        replace: "typeof last === 'number' ? last : asked.since",
+      },
+    ],
+    test: 'changes',
+    notices: 'tells what is there, then what happens',
+  },
 ]
