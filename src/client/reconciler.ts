@@ -23,6 +23,7 @@ export interface ReplicaParts {
   merge: Merge
   /** Which stores of the account are kept here. */
   accepts: (store: StoreInfo) => boolean
+  retryMs?: number
   /** An entry is another now; its value too, if `isNewValue`. */
   onChange(id: string, entry: LocalEntry | null, isNewValue: boolean): void
 }
@@ -69,7 +70,7 @@ export class Reconciler {
     else this.due.delete(id)
     if (entry?.isDoubtful === true) this.#doubtful.add(id)
     else this.#doubtful.delete(id)
-    if (entry !== null && entry.key !== null) this.#ids.set(entry.key, id)
+    if (entry !== null && entry.key !== null && !this.#isAlias(entry)) this.#ids.set(entry.key, id)
     this.#onNote()
   }
 
@@ -101,7 +102,29 @@ export class Reconciler {
     const there = await this.#o.local.read(name)
     if (there === null) return name
     if (there.key !== null) return there.key === info.key ? name : info.key
-    return (await this.#ownKeyOf(name, signal)) === info.key ? name : info.key
+    const isOwn = async () => (await this.#ownKeyOf(name, signal)) === info.key
+    if (await isOwn()) return name
+    // Not own, or deleted again since the feed said so; or made again since that was asked.
+    if ((await this.#o.client.store(info.key).get({ signal })) === null) return null
+    return (await isOwn()) ? name : info.key
+  }
+
+  /** Known by its key, while the name under which this account has it is known, too. */
+  #isAlias({ id, key }: LocalEntry): boolean {
+    const known = key === null ? undefined : this.#ids.get(key)
+    return id === key && known !== undefined && known !== id
+  }
+
+  /** An own store that was taken for a shared one (its permission was changed, say) is kept once. */
+  async #dropAlias(entry: LocalEntry): Promise<void> {
+    const { id, key } = entry
+    if (key === null || (id === key && !this.#isAlias(entry))) return
+    const alias = id === key ? entry : await this.#o.local.read(key)
+    // One with something to send is sent first.
+    if (alias === null || alias.queued !== null) return
+    const left = await this.#o.local.update(key, (now) => (now?.queued === null ? null : now))
+    this.note(key, left)
+    if (left === null) this.#o.onChange(key, null, true)
   }
 
   async #ownKeyOf(name: string, signal: AbortSignal): Promise<string | null> {
@@ -272,6 +295,7 @@ export class Reconciler {
     let before: LocalEntry | null = null
     const entry = await this.#o.local.update(id, (now) => change((before = now)))
     this.note(id, entry)
+    if (entry !== null) await this.#dropAlias(entry)
     const old = before as LocalEntry | null
     this.#o.onChange(id, entry, old?.edits !== entry?.edits || (old === null) !== (entry === null))
     return entry

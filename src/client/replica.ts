@@ -23,6 +23,8 @@ export interface ReplicaOptions {
   merge: Merge
   /** Which stores of the account are kept here: all where absent. */
   accepts?: (store: StoreInfo) => boolean
+  /** The longest first pause after a failure, 500 ms; the next may be twice as long each, up to a minute. */
+  retryMs?: number
 }
 
 export interface Parked {

@@ -18,6 +18,7 @@ export class Syncer {
   readonly #onState: (state: SyncState, error: Error | null) => void
   #isLive = false
   #wake = (): void => undefined
+  #endRest = (): void => undefined
 
   constructor(o: ReplicaParts, onState: (state: SyncState, error: Error | null) => void) {
     this.#o = o
@@ -52,7 +53,7 @@ export class Syncer {
         const error = thrown as Failure
         this.#goOffline(error)
         if (error.code === 'AUTH01') throw error
-        await pause(backOff(failures, error), signal)
+        await pause(this.#backOff(failures, error), signal)
       }
     }
   }
@@ -84,6 +85,7 @@ export class Syncer {
       onSuccess()
       this.#isLive = true
       this.#onState('live', null)
+      this.#endRest()
       this.#wake()
     }
   }
@@ -106,7 +108,7 @@ export class Syncer {
       await this.#untilDue(signal)
       const failure = await this.#pushAll(signal)
       failures = failure === null ? 0 : failures + 1
-      if (failure !== null) await pause(backOff(failures, failure), signal)
+      if (failure !== null) await this.#rest(this.#backOff(failures, failure), failure, signal)
     }
   }
 
@@ -123,6 +125,24 @@ export class Syncer {
       signal.addEventListener('abort', stop)
       this.#wake()
     })
+  }
+
+  /** A pause that ends when the feed is back, unless the server asked for it. */
+  async #rest(ms: number, { retryAfterMs }: Failure, signal: AbortSignal): Promise<void> {
+    const link = linked(signal)
+    if (retryAfterMs === undefined) this.#endRest = () => link.abort(new Error('the feed is back'))
+    try {
+      await pause(ms, link.signal)
+    } catch {
+      stopIfAborted(signal)
+    } finally {
+      link.release()
+    }
+  }
+
+  #backOff(failures: number, { retryAfterMs = 0 }: Failure): number {
+    const { retryMs = 500 } = this.#o
+    return retryAfterMs + Math.random() * Math.min(MAX_PAUSE_MS, retryMs * 2 ** failures)
   }
 
   /** Answers the last failure that may pass by itself. Throws AUTH01. */
@@ -205,6 +225,3 @@ const isPassing = ({ code, status = 0 }: Failure): boolean =>
   ['NETWORK', 'PROXY', 'DIGEST', 'RATE01', 'SIZE03'].includes(code ?? '') ||
   status === 408 ||
   (status >= 500 && status !== 507)
-
-const backOff = (failures: number, { retryAfterMs = 0 }: Failure): number =>
-  retryAfterMs + Math.random() * Math.min(MAX_PAUSE_MS, 500 * 2 ** failures)

@@ -56,6 +56,7 @@ export async function openDevice(
     client,
     local: memoryStore(),
     merge: mergeLines,
+    retryMs: 5,
     ...rest,
   })
   t.after(() => replica.close())
@@ -84,26 +85,25 @@ async function enter(client: Client, id: string): Promise<void> {
   }
 }
 
-/** Resolves when `look` is true, looked at whenever the replica tells of something. */
+/** Resolves when `look` is true, looked at whenever one of the replicas tells of something. */
 export async function until(
-  { replica }: Pick<Device, 'replica'>,
+  devices: Pick<Device, 'replica'> | Pick<Device, 'replica'>[],
   look: () => boolean | Promise<boolean>,
 ): Promise<void> {
+  const replicas = [devices].flat().map(({ replica }) => replica)
   let wake = (): void => undefined
   let hasTold = false
-  const stopListening = replica.subscribe(() => {
+  const tell = (): void => {
     hasTold = true
     wake()
-  })
-  const timer = setTimeout(() => {
-    hasTold = true
-    wake()
-  }, GIVE_UP_MS)
+  }
+  const stops = replicas.map((replica) => replica.subscribe(tell))
   const end = performance.now() + GIVE_UP_MS
+  const timer = setTimeout(tell, GIVE_UP_MS)
   try {
     while (!(await look())) {
       if (performance.now() >= end) {
-        throw new Error(`never came: ${JSON.stringify(replica.status())}`)
+        throw new Error(`never came: ${JSON.stringify(replicas.map((one) => one.status()))}`)
       }
       // What was told while looking is looked at again.
       if (!hasTold) await new Promise<void>((resolve) => (wake = resolve))
@@ -111,7 +111,7 @@ export async function until(
     }
   } finally {
     clearTimeout(timer)
-    stopListening()
+    for (const stop of stops) stop()
   }
 }
 
@@ -123,7 +123,7 @@ export async function converge(...devices: Device[]): Promise<Record<string, str
   for (const { replica } of devices) await replica.synced()
   const [first, ...others] = devices as [Device, ...Device[]]
   for (const other of others) {
-    await until(other, async () => isDeepStrictEqual(await first.all(), await other.all()))
+    await until([first, other], async () => isDeepStrictEqual(await first.all(), await other.all()))
   }
   return first.all()
 }
