@@ -1,11 +1,13 @@
 // Owns batches: many writes and checks, all or nothing, in one transaction.
 import { hash } from 'node:crypto'
-import { commit, require, sql, toBytes, type Statement } from './database/database.ts'
+import { commit, require, sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, malformed, type ErrorCode } from './errors.ts'
 import * as keys from './key.ts'
+import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
+import { COLUMNS, toReprDigest, toStore } from './store.ts'
 import type { Condition, Permission, Store } from './store.ts'
 import { unique } from './token.ts'
 import { INLINE_BYTES } from './value.ts'
@@ -78,17 +80,12 @@ export async function run(deps: Deps, self: Session, operations: Operation[]): P
   refuseFailures(deps, steps, found)
   deps.space.check(steps.reduce((bytes, { value }) => bytes + value.length, 0))
   let statements: Statement[] = []
-  let ends: number[] = []
+  let steppedBy: number[] = [] // each statement's index among the operations
   await commit(
     deps.database,
     () => {
       const groups = steps.map((step, i) => toStatements(deps, self, step, found[i] as Found))
-      ends = groups.map(
-        (
-          (end) => (group) =>
-            (end += group.length)
-        )(0),
-      )
+      steppedBy = groups.flatMap((group, i) => group.map(() => i))
       statements = groups.flat()
       return statements
     },
@@ -97,7 +94,7 @@ export async function run(deps: Deps, self: Session, operations: Operation[]): P
       found = await lookAll(deps, self, steps)
       refuseFailures(deps, steps, found)
       if (failedAt !== undefined && isQuotaGuard(statements[failedAt])) {
-        throw toError([{ index: ends.findIndex((end) => failedAt < end), code: 'SIZE02' }])
+        throw toError([{ index: steppedBy[failedAt] as number, code: 'SIZE02' }])
       }
     },
   )
@@ -144,12 +141,9 @@ async function lookAll(
 ): Promise<Found[]> {
   const { rows } = await database.execute(
     sql(
-      `SELECT k.value AS store_key, p.permission, t.store_token, t.store_meta, t.size, t.digest,
-         t.modified, t.store_file,
+      `SELECT k.value AS store_key, ${COLUMNS},
          (SELECT count(*) FROM account_permission m WHERE m.store_key = k.value) AS members,
-         EXISTS (
-           SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
-           WHERE o.store_key = k.value AND o.permission = 'OWN' AND a.dead = 0) AS lives
+         ${isOwned('k.value')} AS lives
        FROM json_each(?) k
        LEFT JOIN held_permission p ON p.sync_account_id = ? AND p.store_key = k.value
        LEFT JOIN sync_store t ON t.store_key = p.store_key
@@ -158,23 +152,11 @@ async function lookAll(
     ),
   )
   return rows.map((row) => ({
-    store: row['permission'] === null ? null : toStore(row),
+    store: row['permission'] === null ? null : toStore(String(row['store_key']), row),
     isElsewhere: row['permission'] === null && row['lives'] === 1,
     members: Number(row['members']),
   }))
 }
-
-const toStore = (row: Record<string, unknown>): Store => ({
-  key: String(row['store_key']),
-  permission: row['permission'] as Permission,
-  token: String(row['store_token']),
-  meta: row['store_meta'] as string | null,
-  size: Number(row['size']),
-  digest: toBytes(row['digest']),
-  modified: Number(row['modified']),
-  file: row['store_file'] as string | null,
-  inline: null,
-})
 
 function refuseFailures({ config }: Pick<Deps, 'config'>, steps: Step[], found: Found[]): void {
   const rows = found.reduce((sum, { members }) => sum + members, 0)
@@ -214,7 +196,7 @@ function withStore({ kind, condition }: Step, store: Store): Omit<Failure, 'inde
   return {
     code: 'KEY01',
     token: store.token,
-    digest: `sha-256=:${Buffer.from(store.digest).toString('base64')}:`,
+    digest: toReprDigest(store.digest),
     ...(store.meta === null ? {} : { meta: store.meta }),
   }
 }
@@ -256,12 +238,7 @@ function checking(
     WHERE s.token = ? AND s.expiration > ? AND p.store_key = ?`
   const args = [self.token, clock.now(), key]
   if (store === null) {
-    return [
-      require(session.ALIVE, args.slice(0, 2)),
-      require(`NOT EXISTS (
-        SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
-        WHERE o.store_key = ? AND o.permission = 'OWN' AND a.dead = 0)`, [key]),
-    ]
+    return [require(session.ALIVE, args.slice(0, 2)), require(`NOT ${isOwned('?')}`, [key])]
   }
   if (condition.kind === 'any') return [require(`EXISTS (${held})`, args)]
   return [require(`EXISTS (${held} AND t.store_token = ?)`, [...args, store.token])]

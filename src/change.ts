@@ -2,6 +2,7 @@
 import { sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { anchorOf, rangeOf, sealer, type Position, type Sealer } from './cursor.ts'
+import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
 import type { ListedStore, Permission } from './store.ts'
@@ -37,9 +38,7 @@ const MAX_PAGE_BYTES = 4 * 1024 * 1024
 // dead is deleted for everyone, though its rows are still there.
 const PART_QUERY = (columns: string, join: string): string => `
   SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
-    t.digest ${columns}, p.permission <> 'OWN' AND NOT EXISTS (
-      SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
-      WHERE o.store_key = p.store_key AND o.permission = 'OWN' AND a.dead = 0) AS deleted
+    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted
   FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
   WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND ${ALIVE}
   UNION ALL
@@ -125,7 +124,7 @@ function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Cha
   }
 }
 
-/** Seals the positions of a feed; the range of the history is looked up when a position leaves it. */
+/** Seals the positions of a feed, each with the nonce of its range of the history. */
 export function cursors(deps: Pick<Deps, 'database' | 'keys'>, self: Session) {
   const seal: Sealer = sealer(deps, self)
   return async function cursorOf(position: Position): Promise<string> {

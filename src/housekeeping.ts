@@ -3,6 +3,7 @@
 import { TimeSpan } from 'oslo'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
+import { isOwned } from './quota.ts'
 
 const SLICE = 500
 // A GET that read the row just before opens the file within this time, or reads the row again.
@@ -130,9 +131,7 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
   const { rows } = await database.execute(
     sql(
       // Of its stores, those that no living account OWNs: nobody sees them any more, or ever will.
-      `SELECT s.store_key, NOT EXISTS (
-         SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
-         WHERE o.store_key = s.store_key AND o.permission = 'OWN' AND a.dead = 0) AS dead
+      `SELECT s.store_key, NOT ${isOwned('s.store_key')} AS dead
        FROM account_permission s WHERE s.sync_account_id = ? LIMIT 50`,
       [number],
     ),

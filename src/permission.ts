@@ -5,6 +5,7 @@ import type { Deps } from './deps.ts'
 import { SyncError, malformed } from './errors.ts'
 import { resolveHandle } from './handle.ts'
 import type { Limit } from './limit.ts'
+import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
 import * as store from './store.ts'
@@ -35,9 +36,7 @@ const OWNS = `EXISTS (
   WHERE s.token = ? AND s.expiration > ? AND p.store_key = ? AND p.permission = 'OWN')`
 
 // Guards a batch: somebody alive still OWNs the store.
-const IS_OWNED = `EXISTS (
-  SELECT 1 FROM account_permission p JOIN sync_account a ON a.number = p.sync_account_id
-  WHERE p.store_key = ? AND p.permission = 'OWN' AND a.dead = 0)`
+const IS_OWNED = isOwned('?')
 
 const MEMBERS = `account_permission p JOIN sync_account a ON a.number = p.sync_account_id
   WHERE p.store_key = ? AND a.dead = 0`

@@ -9,6 +9,11 @@ import type { Session } from './session.ts'
 export const OWNERS = `FROM account_permission p JOIN sync_account a ON a.number = p.sync_account_id
   WHERE p.store_key = ? AND p.permission = 'OWN' AND a.dead = 0`
 
+/** SQL that is true while somebody alive OWNs the store that the expression names: it lives as long. */
+export const isOwned = (storeKey: string): string => `EXISTS (
+  SELECT 1 FROM account_permission o JOIN sync_account a ON a.number = o.sync_account_id
+  WHERE o.store_key = ${storeKey} AND o.permission = 'OWN' AND a.dead = 0)`
+
 export const full = (): SyncError =>
   new SyncError('SIZE02', "The account's quota is full: delete something first.")
 

@@ -52,7 +52,8 @@ export interface Written {
 }
 
 const LIST_PAGE = 500
-const COLUMNS = `p.permission, t.store_token, t.store_meta, t.size, t.digest, t.modified, t.store_file`
+/** What a Store is made of: of its permission p and its row t. */
+export const COLUMNS = `p.permission, t.store_token, t.store_meta, t.size, t.digest, t.modified, t.store_file`
 
 // What a session may see of a store: one row while the session lives, NULLs without a permission.
 const find = (more: { columns: string; join: string }): string => `
@@ -83,18 +84,21 @@ async function look(
   const [row] = rows
   if (row === undefined) throw unauthorized()
   if (row['permission'] === null) return null
-  return {
-    key: storeKey,
-    permission: row['permission'] as Permission,
-    token: String(row['store_token']),
-    meta: row['store_meta'] as string | null,
-    size: Number(row['size']),
-    digest: toBytes(row['digest']),
-    modified: Number(row['modified']),
-    file: row['store_file'] as string | null,
-    inline: row['value'] === null ? null : toBytes(row['value']),
-  }
+  return toStore(storeKey, row)
 }
+
+/** A store from the row that selects COLUMNS, and `value` where that is wanted. */
+export const toStore = (key: string, row: Record<string, unknown>): Store => ({
+  key,
+  permission: row['permission'] as Permission,
+  token: String(row['store_token']),
+  meta: row['store_meta'] as string | null,
+  size: Number(row['size']),
+  digest: toBytes(row['digest']),
+  modified: Number(row['modified']),
+  file: row['store_file'] as string | null,
+  inline: (row['value'] ?? null) === null ? null : toBytes(row['value']),
+})
 
 /** The store under a key, its value too when that is small. Throws AUTH01, ERR01. */
 export async function get(
@@ -178,7 +182,7 @@ async function isLost(
 ): Promise<boolean> {
   const { rows } = await database.execute(
     sql(
-      `SELECT EXISTS (SELECT 1 ${quota.OWNERS.replace('?', '?1')}) AND NOT EXISTS (
+      `SELECT ${quota.isOwned('?1')} AND NOT EXISTS (
          SELECT 1 FROM account_permission WHERE sync_account_id = ?2 AND store_key = ?1) AS lost`,
       [toStoreKey(name, self.keySalt), self.account],
     ),
@@ -207,6 +211,10 @@ function changed(status: 412 | 428, store?: Store): SyncError {
   })
 }
 
+/** A SHA-256 as RFC 9530 writes it. */
+export const toReprDigest = (digest: Uint8Array): string =>
+  `sha-256=:${Buffer.from(digest).toString('base64')}:`
+
 /** The headers that say which version of a store this is. */
 export const versionHeaders = ({
   token,
@@ -215,7 +223,7 @@ export const versionHeaders = ({
 }: Pick<Store, 'token' | 'digest' | 'meta'>): Record<string, string> => ({
   'X-Sync-Token': token,
   ETag: `"${token}"`,
-  'Repr-Digest': `sha-256=:${Buffer.from(digest).toString('base64')}:`,
+  'Repr-Digest': toReprDigest(digest),
   ...(meta === null ? {} : { 'X-Sync-Meta': meta }),
 })
 

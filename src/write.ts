@@ -41,7 +41,7 @@ export function creation(
 ): Statement[] {
   const { clock, config } = deps
   const { inline, upload, size, digest } = received
-  const isDead = `NOT EXISTS (SELECT 1 ${quota.OWNERS.replace('?', '?1')})`
+  const isDead = `NOT ${quota.isOwned('?1')}`
   return [
     // What a dead account left under this name does not exist, but may still be there.
     sql(`DELETE FROM sync_store WHERE store_key = ?1 AND ${isDead}`, [key]),

@@ -53,3 +53,13 @@ export const openedSession = v.object({
   expiration: time,
   user: handle,
 })
+
+/** A store as listings and feeds show it. */
+export const listedStore = v.object({
+  key: v.string(),
+  permission,
+  token,
+  meta: v.optional(v.string()),
+  size: bytes,
+  modified: time,
+})

@@ -8,7 +8,7 @@ import { malformed } from '../../errors.ts'
 import { json } from '../answer.ts'
 import { streamChanges } from '../event-stream.ts'
 import { route, type Call } from '../route.ts'
-import { bytes, permission, time, token } from '../schemas.ts'
+import { listedStore } from '../schemas.ts'
 
 const DEFAULT_LIMIT = 500
 
@@ -26,12 +26,7 @@ const whole = (least: number, most: number) =>
 
 const entry = v.union([
   v.object({
-    key: v.string(),
-    permission,
-    token,
-    meta: v.optional(v.string()),
-    size: bytes,
-    modified: time,
+    ...listedStore.entries,
     data: v.optional(v.pipe(v.string(), v.description('The value, base64.'))),
   }),
   v.object({ key: v.string(), deleted: v.literal(true) }),

@@ -19,7 +19,7 @@ import {
   type Range,
 } from '../conditions.ts'
 import { route } from '../route.ts'
-import { bytes, permission, time, token } from '../schemas.ts'
+import { listedStore } from '../schemas.ts'
 import { sendFile, sendJsonArray } from '../stream.ts'
 
 const VERSION_HEADERS = ['X-Sync-Key', 'X-Sync-Token', 'ETag']
@@ -56,16 +56,7 @@ export const storeRoutes = [
       200: {
         description: 'The stores.',
         headers: QUOTA_HEADERS,
-        schema: v.array(
-          v.object({
-            key: v.string(),
-            permission,
-            token,
-            meta: v.optional(v.string()),
-            size: bytes,
-            modified: time,
-          }),
-        ),
+        schema: v.array(listedStore),
       },
     },
     errors: [],
