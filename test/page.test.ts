@@ -399,6 +399,13 @@ describe('The account page, in a browser', { skip, concurrency: 2 }, () => {
     await says(page, 'This link or token was used already, or is too old.')
   })
 
+  it('follows a link that is opened right after a step back', async (t) => {
+    const { page } = await openAsAna(t)
+    await page.evaluate(`location.hash = '#forgot'; location.hash = '#reset=${'a'.repeat(32)}'`)
+    await heading(page, 'Set a new password')
+    assert.equal(await page.getByLabel('Reset token').isVisible(), false)
+  })
+
   it('takes a reset token that was printed, and a name that was mistyped', async (t) => {
     const { node, page } = await open(t)
     await node.signUp(ANA.id)

@@ -10,11 +10,12 @@ start(showAccount)
 wireGuest()
 wireAccount()
 wireReveals()
-addEventListener('hashchange', () => follow())
+// Each with its own address: by the time that one is told of, the next may be there, and then gone.
+addEventListener('hashchange', ({ newURL }) => follow(new URL(newURL).hash))
 
 const asked = location.hash
 const isKnown = readRegistration()
-follow({ isFirst: true })
+follow(asked, { isFirst: true })
 isKnown.then(
   // Who may register was not known before: the form may ask for an invitation after all.
   () => asked.startsWith('#invitation=') || prepareRegistration(''),
@@ -22,8 +23,8 @@ isKnown.then(
 )
 
 /** Shows what the fragment of the address names; a token in it is taken out of the address at once. */
-function follow({ isFirst = false } = {}): void {
-  const [, name = '', token = ''] = /^#(\w+)(?:=([\w-]+))?/.exec(location.hash) ?? []
+function follow(hash: string, { isFirst = false } = {}): void {
+  const [, name = '', token = ''] = /^#(\w+)(?:=([\w-]+))?/.exec(hash) ?? []
   if (token !== '') clearAddress()
   if (name === 'register' || name === 'invitation') {
     show('register', { isFirst })
