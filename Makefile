@@ -35,8 +35,8 @@ test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name
 seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, and see them fail
 	$(node) scripts/seeded.ts
 
-bench: dist/sync-node ## measure: start, memory, reads and durable writes beside a bare server
-	$(node) scripts/bench.ts
+bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
+	$(node) scripts/bench/main.ts
 
 check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxfmt --check

@@ -1,14 +1,12 @@
-// Owns `make bench`: the executable beside a bare node:http server that answers the same headers and
-// bytes from memory, in one run, in turns. Prints medians and ratios; a loaded machine spoils both alike.
-import { spawn, type ChildProcess } from 'node:child_process'
+// Owns the figures of reads and durable writes: beside a bare node:http server that answers the same
+// headers and bytes from memory, in turns; a loaded machine spoils both alike.
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { createServer } from 'node:http'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { median, mib, row, startCode, startSyncNode, type Server } from './server.ts'
 
-const executable = join(import.meta.dirname, '../dist/sync-node')
 const CONNECTIONS = 32
 const KEYS = 1000
 const ROUNDS = 5
@@ -97,42 +95,11 @@ const putter = (bearer: string, tokens: (string | undefined)[]): NextRequest =>
     )
   }
 
-interface Server {
-  process: ChildProcess
-  port: number
-  startMs: number
-}
-
-async function startExecutable(root: string): Promise<Server> {
-  const started = performance.now()
-  const child = spawn(executable, [], {
-    env: { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', QUOTA: 'none' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  running.push(child)
-  const port = await new Promise<number>((resolve, reject) => {
-    let text = ''
-    child.once('exit', () => reject(new Error('the executable did not start')))
-    child.stdout.on('data', (chunk) => {
-      text += String(chunk)
-      const found = /http:\/\/[^:]+:(\d+)/.exec(text)?.[1]
-      if (found !== undefined) resolve(Number(found))
-    })
-  })
-  await fetch(`http://127.0.0.1:${port}/health`)
-  return { process: child, port, startMs: performance.now() - started }
-}
-
 /** The floor: takes a body, looks at nothing, answers what Sync Node answers. */
-async function startFloor(headers: Record<string, string>): Promise<{ port: number }> {
-  const code = `(${floor.toString()})(require('node:http').createServer, ${JSON.stringify(headers)}, ${VALUE.length})`
-  const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit'] })
-  running.push(child)
-  const port = await new Promise<number>((resolve) => {
-    child.stdout.once('data', (chunk) => resolve(Number(String(chunk))))
-  })
-  return { port }
-}
+const startFloor = (headers: Record<string, string>): Promise<Server> =>
+  startCode(
+    `(${floor.toString()})(require('node:http').createServer, ${JSON.stringify(headers)}, ${VALUE.length})`,
+  )
 
 function floor(make: typeof createServer, headers: Record<string, string>, size: number): void {
   const value = Buffer.alloc(size, 1)
@@ -149,101 +116,105 @@ function floor(make: typeof createServer, headers: Record<string, string>, size:
     })
   })
   server.listen(0, '127.0.0.1', () => {
-    process.stdout.write(String((server.address() as { port: number }).port))
+    console.log(`http://127.0.0.1:${(server.address() as { port: number }).port}`)
   })
 }
-
-const median = (values: number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number
-
-const rssAnonKib = (pid: number): number =>
-  Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
-
-const rssAnon = (pid: number): string => `${(rssAnonKib(pid) / 1024).toFixed(1)} MiB`
 
 const GIB = 1024 ** 3
 
 /** A value of 1 GiB up and down; answers by how many MiB private memory grew at the most. */
-async function moveLarge(
-  url: string,
-  headers: Record<string, string>,
-  pid: number,
-): Promise<string> {
-  const before = rssAnonKib(pid)
+async function moveLarge(server: Server, headers: Record<string, string>): Promise<string> {
+  const before = server.rssAnonKib()
   let peak = before
-  const watch = setInterval(() => (peak = Math.max(peak, rssAnonKib(pid))), 20)
+  const watch = setInterval(() => (peak = Math.max(peak, server.rssAnonKib())), 20)
   const chunk = randomBytes(1024 * 1024)
   async function* body() {
     for (let sent = 0; sent < GIB; sent += chunk.length) yield chunk
   }
   const init = { method: 'PUT', headers, body: body(), duplex: 'half' as const }
-  const put = await fetch(`${url}/store/large`, init)
+  const put = await fetch(`${server.url}/store/large`, init)
   if (put.status !== 201) throw new Error(`the server answered ${put.status}`)
   let received = 0
-  for await (const part of (await fetch(`${url}/store/large`, { headers })).body ?? []) {
+  for await (const part of (await fetch(`${server.url}/store/large`, { headers })).body ?? []) {
     received += (part as Uint8Array).length
   }
   clearInterval(watch)
   if (received !== GIB) throw new Error('the value did not come whole')
-  return `${((peak - before) / 1024).toFixed(1)} MiB`
+  return mib(peak - before)
 }
 
-const running: ChildProcess[] = []
-
-async function main(folder: string): Promise<void> {
+async function measureStart(folder: string): Promise<string> {
   const starts: number[] = []
   for (let i = 0; i < ROUNDS; i++) {
-    const { process: child, startMs } = await startExecutable(join(folder, `start-${i}`))
-    starts.push(startMs)
-    child.kill()
+    const server = await startSyncNode(join(folder, `start-${i}`))
+    starts.push(server.startMs)
+    await server.stop()
   }
-  const node = await startExecutable(join(folder, 'data'))
-  await new Promise((resolve) => setTimeout(resolve, 1000))
-  const idle = rssAnon(node.process.pid as number)
-  const url = `http://127.0.0.1:${node.port}`
-  const signUp = await fetch(`${url}/account`, {
+  return row('start to first answer', `${median(starts).toFixed(0)} ms`)
+}
+
+export async function measureThroughput(folder: string): Promise<string> {
+  const start = await measureStart(folder)
+  const server = await startSyncNode(join(folder, 'data'))
+  await pause(1000)
+  const idle = server.rssAnonKib()
+  const signUp = await fetch(`${server.url}/account`, {
     method: 'POST',
     body: JSON.stringify({ id: 'bench', password: 'correct horse battery' }),
   })
   const { token: bearer } = (await signUp.json()) as { token: string }
   const headers = { Authorization: `Bearer ${bearer}` }
   for (let i = 0; i < KEYS; i++) {
-    await fetch(`${url}/store/key-${i}`, { method: 'PUT', body: VALUE, headers })
+    await fetch(`${server.url}/store/key-${i}`, { method: 'PUT', body: VALUE, headers })
   }
-  const answer = await fetch(`${url}/store/key-0`, { headers })
-  const bare = await startFloor(
+  const answer = await fetch(`${server.url}/store/key-0`, { headers })
+  const floor = await startFloor(
     Object.fromEntries(
       [...answer.headers].filter(
         ([name]) => !/^(date|connection|keep-alive|content-length)$/.test(name),
       ),
     ),
   )
-  const rates: Record<string, number[]> = { get: [], 'get floor': [], put: [], 'put floor': [] }
+  const get = comparison(`GET 4 KiB, ${KEYS} keys, authenticated`)
+  const put = comparison('PUT 4 KiB, token checked, synced')
   const tokens: string[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    rates['get']?.push(await load(node.port, ROUND_MS, getter(bearer)))
-    rates['get floor']?.push(await load(bare.port, ROUND_MS, getter(bearer)))
-    rates['put']?.push(await load(node.port, ROUND_MS, putter(bearer, tokens)))
-    rates['put floor']?.push(await load(bare.port, ROUND_MS, putter(bearer, [])))
+    get.add(
+      await load(server.port, ROUND_MS, getter(bearer)),
+      await load(floor.port, ROUND_MS, getter(bearer)),
+    )
+    put.add(
+      await load(server.port, ROUND_MS, putter(bearer, tokens)),
+      await load(floor.port, ROUND_MS, putter(bearer, [])),
+    )
   }
-  const of = (name: string): number => median(rates[name] as number[])
-  const row = (name: string): string =>
-    `${of(name).toFixed(0)}/s, the floor ${of(`${name} floor`).toFixed(0)}/s: ${(of(name) / of(`${name} floor`)).toFixed(2)}`
-  const pid = node.process.pid as number
-  const afterLoad = rssAnon(pid)
-  const grown = await moveLarge(url, headers, pid)
-  console.log(`4 KiB, ${CONNECTIONS} connections, median of ${ROUNDS} rounds of ${ROUND_MS / 1000} s
-GET, ${KEYS} keys, authenticated   ${row('get')}
-PUT, token checked, synced        ${row('put')}
-start to first answer             ${median(starts).toFixed(0)} ms
-private memory (RssAnon)          idle ${idle}, after the load ${afterLoad}
-1 GiB up and down                 at most ${grown} more`)
+  const loaded = server.rssAnonKib()
+  const lines = [
+    `${CONNECTIONS} connections, median of ${ROUNDS} rounds of ${ROUND_MS / 1000} s`,
+    get.row(),
+    put.row(),
+    start,
+    row('private memory (RssAnon)', `idle ${mib(idle)}, after the load ${mib(loaded)}`),
+    row('1 GiB up and down', `at most ${await moveLarge(server, headers)} more`),
+  ]
+  await server.stop()
+  await floor.stop()
+  return lines.join('\n')
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'sync-node-bench-'))
-try {
-  await main(folder)
-} finally {
-  for (const child of running) child.kill('SIGKILL')
-  rmSync(folder, { recursive: true, force: true })
+/** Requests a second, beside those of the floor. */
+function comparison(name: string) {
+  const ours: number[] = []
+  const floors: number[] = []
+  return {
+    add(our: number, floor: number) {
+      ours.push(our)
+      floors.push(floor)
+    },
+    row() {
+      const [our, floor] = [median(ours), median(floors)]
+      const ratio = (our / floor).toFixed(2)
+      return row(name, `${our.toFixed(0)}/s, the floor ${floor.toFixed(0)}/s: ${ratio}`)
+    },
+  }
 }
