@@ -219,24 +219,31 @@ async function handleOf({ database }: Pick<Deps, 'database'>, self: Session): Pr
   return String(rows[0]?.['id'])
 }
 
-/**
- * Deletes the account of a fresh session, at once for everyone to see: it moves to an id that nobody
- * can have, and every read asks for a living OWN. Its rows go later: see housekeeping.ts.
- */
+/** Deletes the account of a fresh session, at once for everyone to see. Throws AUTH01, AUTH03. */
 export async function remove(deps: Deps, self: Session): Promise<void> {
-  const { database, clock, random } = deps
-  const grave = `-${Buffer.from(random(32)).toString('base64url')}`
   await commit(
-    database,
+    deps.database,
     () => [
-      require(session.FRESH, session.freshArgs(self, clock.now())),
-      sql('DELETE FROM sync_session WHERE id = ?', [self.account]),
-      sql('DELETE FROM password_reset_token WHERE id = ?', [self.account]),
-      sql(`UPDATE sync_account SET id = ?, password = '', dead = 1 WHERE number = ?`, [
-        grave,
-        self.account,
-      ]),
+      require(session.FRESH, session.freshArgs(self, deps.clock.now())),
+      ...removal(deps, self.account),
     ],
     () => session.checkFresh(deps, self),
   )
+}
+
+/**
+ * The statements that delete an account: it moves to an id that nobody can have, and every read asks
+ * for a living OWN. Its rows go later: see housekeeping.ts.
+ */
+export function removal({ random }: Pick<Deps, 'random'>, account: number): Statement[] {
+  const grave = `-${Buffer.from(random(32)).toString('base64url')}`
+  return [
+    sql('DELETE FROM sync_session WHERE id = ?', [account]),
+    sql('DELETE FROM password_reset_token WHERE id = ?', [account]),
+    sql(`UPDATE sync_account SET id = ?, password = '', dead = 1 WHERE number = ?`, [
+      grave,
+      account,
+    ]),
+    requireChanges(),
+  ]
 }

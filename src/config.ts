@@ -96,6 +96,12 @@ function readText(environment: Environment, name: string): string | undefined {
   }
 }
 
+/** Where a setting comes from. */
+export function sourceOf(environment: Environment, name: string): string {
+  if (environment[`${name}_FILE`]?.trim()) return `${name}_FILE`
+  return environment[name]?.trim() ? 'environment' : 'default'
+}
+
 function readQuota(read: Read, registration: Registration): number | null {
   const quota = read('QUOTA', (text) => (text.toLowerCase() === 'none' ? 'none' : size(text)), {
     takes: 'bytes an account may own, such as 500M or 10G, or none',

@@ -1,46 +1,78 @@
 // Owns the process: arguments in, a command, an exit code.
-import { accountAdd } from './commands/account.ts'
-import { CommandError, UsageError, print, say, type Command } from './commands/command.ts'
+import {
+  accountAdd,
+  accountDelete,
+  accountDisable,
+  accountEnable,
+  accountList,
+  accountShow,
+} from './commands/account.ts'
+import {
+  CommandError,
+  UsageError,
+  print,
+  readArguments,
+  say,
+  type Command,
+} from './commands/command.ts'
+import { config } from './commands/config.ts'
+import { healthcheck } from './commands/healthcheck.ts'
+import { commandHelp, help } from './commands/help.ts'
 import { invite } from './commands/invite.ts'
 import { reset } from './commands/reset.ts'
 import { serve } from './commands/serve.ts'
+import { sessions } from './commands/sessions.ts'
+import { version } from './commands/version.ts'
 import { ConfigError } from './config.ts'
 import { SyncError } from './errors.ts'
 import { StartError } from './node.ts'
-import { version } from './packed.ts'
 
-const COMMANDS: Command[] = [serve, accountAdd, invite, reset]
+const COMMANDS: Command[] = [
+  serve,
+  accountAdd,
+  accountList,
+  accountShow,
+  accountDelete,
+  accountDisable,
+  accountEnable,
+  sessions,
+  invite,
+  reset,
+  healthcheck,
+  config,
+  version,
+]
 
 /** Answers the exit code: 0, 1 when it could not be done, 2 when it was called wrongly. */
 async function main(argv: string[]): Promise<number> {
   // Before anything uses the pool: four threads are too few beside syncs and password hashes.
   process.env['UV_THREADPOOL_SIZE'] ||= '16'
-  const [first = 'serve', ...rest] = argv
-  if (first === 'version' || first === '--version') {
-    print(version)
+  const words = argv.length === 0 ? ['serve'] : argv.map((word) => ALIASES[word] ?? word)
+  const isHelp = words.includes('--help')
+  const named = words.filter((word) => word !== '--help' && word !== 'help')
+  if (isHelp || words[0] === 'help') {
+    print(named.length === 0 ? help(COMMANDS) : commandHelp(COMMANDS, named))
     return 0
   }
-  if (first === 'help' || argv.includes('--help') || argv.includes('-h')) {
-    print(help())
-    return 0
-  }
-  const words = [first, ...rest]
-  const command = COMMANDS.find(({ name }) => words.join(' ').concat(' ').startsWith(`${name} `))
+  const command = COMMANDS.find(({ name }) => `${words.join(' ')} `.startsWith(`${name} `))
   if (command === undefined) {
     say(`sync-node: there is no command ${words.slice(0, 2).join(' ')}; see sync-node --help`)
     return 2
   }
   try {
-    await command.run(words.slice(command.name.split(' ').length), process.env)
+    const args = words.slice(command.name.split(' ').length)
+    await command.run(readArguments(command, args), process.env)
     return 0
   } catch (error) {
     return explain(command, error)
   }
 }
 
+const ALIASES: Record<string, string> = { '-h': '--help', '--version': 'version' }
+
 function explain(command: Command, error: unknown): number {
   if (error instanceof UsageError) {
-    say(`sync-node ${command.name}: ${error.message}; see sync-node --help`)
+    say(`sync-node ${command.name}: ${error.message}; see sync-node ${command.name} --help`)
     return 2
   }
   const isKnown = [CommandError, ConfigError, StartError, SyncError].some(
@@ -50,21 +82,6 @@ function explain(command: Command, error: unknown): number {
   // What the system refuses (a port in use, a folder that may not be read) says so in its message.
   say(`sync-node: ${isKnown || code !== undefined ? message : (stack ?? message)}`)
   return 1
-}
-
-function help(): string {
-  const lines = COMMANDS.map(
-    ({ name, takes, summary }) => `  ${`${name} ${takes}`.trim().padEnd(16)}  ${summary}`,
-  )
-  return `sync-node ${version}: a sync server for local-first apps
-
-Usage: sync-node [command]
-
-${lines.join('\n')}
-  version           print the version
-
-Settings are environment variables (PORT, STATIC_ROOT, REGISTRATION, …), each also as NAME_FILE.
-Their list, and all else, is in the README.`
 }
 
 void main(process.argv.slice(2)).then((code) => {

@@ -70,7 +70,7 @@ describe('The executable', { concurrency: 2 }, () => {
       assert.deepEqual([code, stderr], [0, ''])
       assert.match(stdout, /^\d+\.\d+\.\d+\S*\n$/)
     }
-    for (const args of [['--help'], ['help'], ['-h'], ['reset', '--help']]) {
+    for (const args of [['--help'], ['help'], ['-h']]) {
       const { code, stdout, stderr } = await here.run(args)
       assert.deepEqual([code, stderr], [0, ''])
       for (const name of ['serve', 'account add', 'invite', 'reset', 'version']) {

@@ -1,16 +1,32 @@
-// Owns what a command is, and what all of them do alike: arguments, exit codes, opening the data.
+// Owns what a command is, and what all of them do alike: arguments, opening the data, talk on stderr,
+// data on stdout.
+import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
 import { readConfig, type Config, type Environment } from '../config.ts'
 import type { Deps } from '../deps.ts'
 import { openLog } from '../log.ts'
 import { openForCommand } from '../node.ts'
+import * as operator from '../operator.ts'
+import type { AccountSummary } from '../operator.ts'
 
 export interface Command {
   name: string
-  /** What stands after the name, such as `ID`. */
-  takes: string
+  /** What stands after the name: `ID`, or `[FILE]` where it may be left out. */
+  takes: string[]
+  options?: Options
   summary: string
-  run(args: string[], environment: Environment): Promise<void>
+  /** What `--help` says beyond that. */
+  details?: string
+  run(given: Given, environment: Environment): Promise<void>
+}
+
+/** By name; `takes` is what stands after an option that has a value. */
+export type Options = Record<string, { takes?: string; summary: string }>
+
+export interface Given {
+  /** One for each of `takes`; those left out are missing at the end. */
+  positionals: string[]
+  options: Record<string, string | boolean | undefined>
 }
 
 /** The command was called wrongly: exit code 2. */
@@ -19,21 +35,39 @@ export class UsageError extends Error {}
 /** The command could not do it: one line, exit code 1. */
 export class CommandError extends Error {}
 
-/** The positional arguments, exactly as many as `names`. Throws UsageError. */
-export function positionals(args: string[], names: string[]): string[] {
-  let given: string[]
+export const JSON_OPTION: Options = { json: { summary: 'as JSON' } }
+
+export const YES_OPTION: Options = { yes: { summary: 'do it without asking' } }
+
+/** Throws UsageError. */
+export function readArguments(
+  { takes, options = {} }: Pick<Command, 'takes' | 'options'>,
+  args: string[],
+): Given {
+  const known = Object.entries(options).map(([name, option]) => [
+    name,
+    { type: option.takes === undefined ? 'boolean' : 'string' } as const,
+  ])
+  let given: Given
   try {
-    given = parseArgs({ args, allowPositionals: true, options: {} }).positionals
+    const { positionals, values } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: Object.fromEntries(known) as Record<string, { type: 'boolean' | 'string' }>,
+    })
+    given = { positionals, options: values as Given['options'] }
   } catch (error) {
-    throw new UsageError((error as Error).message)
+    // Node's own words go on about how to quote; the first sentence says what is wrong.
+    throw new UsageError((error as Error).message.replace(/\. .*$/s, ''))
   }
-  if (given.length !== names.length) {
-    throw new UsageError(names.length === 0 ? 'takes no arguments' : `takes ${names.join(' ')}`)
+  const least = takes.filter((name) => !name.startsWith('[')).length
+  if (given.positionals.length < least || given.positionals.length > takes.length) {
+    throw new UsageError(takes.length === 0 ? 'takes no arguments' : `takes ${takes.join(' ')}`)
   }
   return given
 }
 
-/** Runs `work` on the data of STATIC_ROOT, which it names on stderr. Data goes to stdout. */
+/** Runs `work` on the data of STATIC_ROOT, which it names on stderr. */
 export async function withData(
   environment: Environment,
   work: (deps: Deps, config: Config) => Promise<void>,
@@ -48,6 +82,31 @@ export async function withData(
   }
 }
 
+/** Runs `work` on the account with this id or handle. */
+export async function withAccount(
+  environment: Environment,
+  id: string,
+  work: (deps: Deps, account: AccountSummary) => Promise<void>,
+): Promise<void> {
+  await withData(environment, async (deps) => {
+    const account = await operator.findAccount(deps, id)
+    if (account === undefined) throw new CommandError('There is no account with this id.')
+    await work(deps, account)
+  })
+}
+
+/** Asks on the terminal; throws CommandError when the answer is no, or nobody is there to ask. */
+export async function confirm({ options }: Given, question: string): Promise<void> {
+  if (options['yes'] === true) return
+  if (!process.stdin.isTTY) {
+    throw new CommandError(`Nothing was done: ${question} Say so by --yes.`)
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  const answer = await terminal.question(`${question} [y/N] `)
+  terminal.close()
+  if (!/^y(es)?$/i.test(answer.trim())) throw new CommandError('Nothing was done.')
+}
+
 export function say(line: string): void {
   process.stderr.write(`${line}\n`)
 }
@@ -55,3 +114,31 @@ export function say(line: string): void {
 export function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
+
+export const printJson = (value: unknown): void => print(JSON.stringify(value, null, 2))
+
+/** Prints lines of columns, the first line as their heads. */
+export function printTable(rows: string[][]): void {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)))
+  for (const row of rows) {
+    print(
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+  }
+}
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+
+/** A number of bytes for people: `1.5 MiB`. */
+export function toSize(bytes: number): string {
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), UNITS.length - 1)
+  const number = bytes / 1024 ** power
+  return `${power === 0 ? number : number.toFixed(1)} ${UNITS[power]}`
+}
+
+/** A time for people, in UTC, to the minute. */
+export const toTime = (ms: number): string =>
+  new Date(ms).toISOString().replace('T', ' ').slice(0, 16)

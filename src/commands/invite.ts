@@ -1,13 +1,12 @@
 // Owns `sync-node invite`.
 import * as invitation from '../invitation.ts'
-import { positionals, print, say, withData, type Command } from './command.ts'
+import { print, say, withData, type Command } from './command.ts'
 
 export const invite: Command = {
   name: 'invite',
-  takes: '',
+  takes: [],
   summary: 'print an invitation, good for one account and 7 days',
-  async run(args, environment) {
-    positionals(args, [])
+  async run(_, environment) {
     await withData(environment, async (deps, { registration, publicUrl }) => {
       const secret = await invitation.issue(deps)
       if (registration !== 'invite') {

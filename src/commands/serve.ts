@@ -3,17 +3,16 @@ import { readConfig, type Config } from '../config.ts'
 import { openLog, type Log } from '../log.ts'
 import { start } from '../node.ts'
 import { version } from '../packed.ts'
-import { positionals, type Command } from './command.ts'
+import type { Command } from './command.ts'
 
 // Time for answers that are on their way to say that the outcome is unknown.
 const LAST_ANSWERS_MS = 200
 
 export const serve: Command = {
   name: 'serve',
-  takes: '',
+  takes: [],
   summary: 'start the server (also without any command)',
-  async run(args, environment) {
-    positionals(args, [])
+  async run(_, environment) {
     const config = readConfig(environment)
     const log = openLog(config)
     process.umask(0o077)
