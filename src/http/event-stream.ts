@@ -13,7 +13,9 @@ import { measureStream } from './metrics.ts'
 import type { Call } from './route.ts'
 
 const PLACES = { name: 'event stream', count: 32 }
+// What a reader who takes nothing keeps in memory: entries, with and without their values.
 const PAGE = 100
+const PAGE_WITH_DATA = 16
 const STUCK_MS = 60_000
 const HEARTBEAT_MS = 20_000
 
@@ -102,11 +104,12 @@ function run(stream: Stream): void {
 async function drain(stream: Stream): Promise<void> {
   const { deps, self, outgoing, withData } = stream
   const cursorOf = change.cursors(deps, self)
+  const options = { limit: withData ? PAGE_WITH_DATA : PAGE, withData }
   while (stream.isDue && !outgoing.destroyed) {
     stream.isDue = false
     for (let more = true; more && !outgoing.destroyed;) {
       if (deps.listeners.isOver()) return void outgoing.end()
-      const page = await change.page(deps, self, stream.position, { limit: PAGE, withData })
+      const page = await change.page(deps, self, stream.position, options)
       for (const entry of page.entries) {
         const id = await cursorOf(entry.position)
         const text = `event: change\nid: ${id}\ndata: ${JSON.stringify(entry.change)}\n\n`
