@@ -41,14 +41,14 @@ export async function streamChanges(
   await session.check(deps, self)
   const headers = eventStreamHeaders()
   if (call.incoming.method === 'HEAD') return new Response(null, { headers })
-  const leave = deps.limiter.enter(PLACES, String(self.account))
   const position = await startOrReset(start)
-  outgoing.writeHead(200, headers)
   if (position === null) {
-    leave()
+    outgoing.writeHead(200, headers)
     outgoing.end('event: reset\ndata: {}\n\n')
     return RESPONSE_ALREADY_SENT
   }
+  const leave = deps.limiter.enter(PLACES, String(self.account))
+  outgoing.writeHead(200, headers)
   if (deps.metrics !== null) measureStream(deps.metrics, outgoing)
   outgoing.write('retry: 3000\n\n')
   const stream: Stream = {
