@@ -28,8 +28,9 @@ interface Stream {
   /** A run is under way; what happens meanwhile makes it run again. */
   isRunning: boolean
   isDue: boolean
-  /** Heartbeats in a row that found the socket still full. */
+  /** Heartbeats in a row that found the socket full, with nothing taken since the one before. */
   missedBeats: number
+  bytesAtBeat: number
 }
 
 /** Answers with an event stream. Throws AUTH01, RATE01. */
@@ -60,6 +61,7 @@ export async function streamChanges(
     isRunning: false,
     isDue: false,
     missedBeats: 0,
+    bytesAtBeat: 0,
   }
   const wake = (): void => run(stream)
   const stopListening = deps.listeners.add(self.account, wake)
@@ -122,12 +124,10 @@ async function drain(stream: Stream): Promise<void> {
   }
 }
 
-/** Resolves when the socket takes more, or is gone; a reader that is stuck is cut. */
+/** Resolves when the socket takes more, or is gone. */
 function drained(outgoing: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
-    const stuck = setTimeout(() => outgoing.destroy(), STUCK_MS)
     const done = (): void => {
-      clearTimeout(stuck)
       outgoing.off('drain', done)
       outgoing.off('close', done)
       resolve()
@@ -137,12 +137,20 @@ function drained(outgoing: ServerResponse): Promise<void> {
   })
 }
 
-/** A comment, so that proxies keep the line open; and a look whether the session still lives. */
+/**
+ * A comment, so that proxies keep the line open; and a look whether the session still lives. A reader
+ * that is stuck is cut: what it does not take is neither written on nor kept for long.
+ */
 function beat(stream: Stream): void {
   const { outgoing } = stream
-  stream.missedBeats = outgoing.writableLength > 0 ? stream.missedBeats + 1 : 0
+  if (outgoing.writableLength === 0) {
+    stream.missedBeats = 0
+    outgoing.write(':\n\n')
+    return run(stream)
+  }
+  // The next piece is written when the socket has taken the one before: a slow reader goes on.
+  const { bytesWritten } = outgoing.req.socket
+  stream.missedBeats = bytesWritten === stream.bytesAtBeat ? stream.missedBeats + 1 : 0
+  stream.bytesAtBeat = bytesWritten
   if (stream.missedBeats * HEARTBEAT_MS >= STUCK_MS) outgoing.destroy()
-  if (stream.missedBeats > 0) return
-  outgoing.write(':\n\n')
-  run(stream)
 }
