@@ -2,8 +2,12 @@ import assert from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
+import { openSession } from './helpers/accounts.ts'
+import { sha256, settled } from './helpers/ask.ts'
+import type { Client } from './helpers/client.ts'
+import { eventually } from './helpers/eventually.ts'
 import { apply, openStream, readAll, readPage } from './helpers/feed.ts'
-import { startNode } from './helpers/node.ts'
+import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
 
 const DAY = 24 * 60 * 60 * 1000
 
@@ -208,17 +212,12 @@ describe('GET /changes?wait', () => {
     )
   })
 
-  it('ends with its session, and when the server stops', async (t) => {
+  it('is answered when the server stops', async (t) => {
     const node = await startNode(t)
-    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
-    const held = ana.request('/changes?wait=50')
-    await node.request('/info')
-    await expectStatus(await ana.request('/auth', { method: 'DELETE' }), 204)
-    await expectProblem(await held, 'AUTH01', 401)
-    const last = readPage(bob, '?wait=50')
-    await node.request('/info')
+    const held = readPage(await node.signUp('ana'), '?wait=50')
+    await eventually(() => node.running.deps.listeners.count(), 1)
     await node.stop()
-    assert.deepEqual((await last).changes, [])
+    assert.deepEqual((await held).changes, [])
   })
 })
 
@@ -253,15 +252,12 @@ describe('GET /changes as events', () => {
     await stream.close()
   })
 
-  it('ends with its session, and when the server stops', async (t) => {
+  it('ends when the server stops', async (t) => {
     const node = await startNode(t)
-    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
-    const [one, two] = [await openStream(ana), await openStream(bob)]
-    await expectStatus(await ana.request('/auth', { method: 'DELETE' }), 204)
-    assert.equal(await one.next(), undefined)
+    const stream = await openStream(await node.signUp('ana'))
     await node.stop()
-    assert.equal(await two.next(), undefined)
-    for (const stream of [one, two]) await stream.close()
+    assert.equal(await stream.next(), undefined)
+    await stream.close()
   })
 
   it('takes 32 streams an account', async (t) => {
@@ -289,5 +285,119 @@ describe('GET /changes as events', () => {
     assert.equal((await stream.next())?.change.key, key)
     other.close()
     await stream.close()
+  })
+})
+
+describe('What is held open ends with its session', () => {
+  interface Scene {
+    node: TestNode
+    /** Another session of the account. */
+    desk: Client
+    phone: Client
+  }
+
+  const send = async (self: Client, method: string, path: string, body?: object): Promise<void> => {
+    const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }
+    await expectStatus(await self.request(path, init), 204)
+  }
+
+  const expire = async ({ node, desk }: Scene): Promise<void> => {
+    node.advance(45 * DAY)
+    await desk.list() // used, it lives on
+    await settled(node)
+    node.advance(46 * DAY)
+  }
+
+  const wanted = { password: 'another password' }
+  // The last column: whether the other session lives on.
+  const ends: [string, (scene: Scene) => Promise<void>, boolean][] = [
+    ['by a logout', ({ phone }) => send(phone, 'DELETE', '/auth'), true],
+    [
+      'by its handle',
+      async ({ desk, phone }) => send(desk, 'DELETE', `/auth/${sha256(phone.token)}`),
+      true,
+    ],
+    [
+      'by a change of the password',
+      ({ desk }) => send(desk, 'POST', '/password', { ...wanted, current: PASSWORD }),
+      true,
+    ],
+    [
+      'by a reset of the password',
+      async ({ node, desk }) => {
+        await send(desk, 'POST', '/resetpassword', { id: 'ana' })
+        await eventually(() => node.mails.length, 1)
+        await send(desk, 'POST', '/password', { ...wanted, token: node.mails[0]?.token })
+      },
+      false,
+    ],
+    [
+      'when it is the least used of 101',
+      async ({ node, desk }) => {
+        node.advance(DAY)
+        await desk.list()
+        await settled(node)
+        for (let i = 0; i < 99; i++) await openSession(node, desk)
+      },
+      true,
+    ],
+    ['with its account', ({ desk }) => send(desk, 'DELETE', '/account'), false],
+    [
+      'by the clock, in the background',
+      async (scene) => {
+        await expire(scene)
+        await scene.node.running.housekeep()
+      },
+      true,
+    ],
+  ]
+
+  for (const [name, end, isOtherKept] of ends) {
+    it(name, async (t) => {
+      const node = await startNode(t)
+      const desk = await node.signUp('ana')
+      const phone = await openSession(node, desk)
+      const { cursor } = await readPage(desk)
+      t.mock.timers.enable({ apis: ['setInterval'] }) // a heartbeat would find it out too
+      const kept = await openStream(desk)
+      const stream = await openStream(phone)
+      const poll = phone.request(`/changes?wait=50&since=${cursor}`, {
+        signal: AbortSignal.timeout(20_000),
+      })
+      await eventually(() => node.running.deps.listeners.count(), 3)
+      await end({ node, desk, phone })
+      await expectProblem(await poll, 'AUTH01', 401)
+      assert.equal(await stream.next(), undefined)
+      if (isOtherKept) {
+        const { key } = await desk.save('a', 'x')
+        assert.equal((await kept.next())?.change.key, key)
+      } else assert.equal(await kept.next(), undefined)
+      for (const one of [stream, kept]) await one.close()
+      await eventually(() => node.running.deps.listeners.count(), 0)
+    })
+  }
+
+  it('by the clock, at the next heartbeat', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
+    const node = await startNode(t)
+    t.mock.timers.reset() // its housekeeping, which would end the session too, never comes
+    const desk = await node.signUp('ana')
+    const phone = await openSession(node, desk)
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    const stream = await openStream(phone)
+    await expire({ node, desk, phone })
+    t.mock.timers.tick(20_000)
+    assert.equal(await stream.next(), undefined)
+    await stream.close()
+  })
+
+  it('by the clock, when a poll has waited for nothing', async (t) => {
+    const node = await startNode(t)
+    const desk = await node.signUp('ana')
+    const phone = await openSession(node, desk)
+    const poll = phone.request('/changes?wait=2')
+    await eventually(() => node.running.deps.listeners.count(), 1)
+    await expire({ node, desk, phone })
+    await expectProblem(await poll, 'AUTH01', 401)
   })
 })

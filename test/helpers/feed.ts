@@ -61,6 +61,8 @@ export interface EventStream {
   close(): Promise<void>
 }
 
+const late = () => new assert.AssertionError({ message: 'no event in time' })
+
 /** Opens an event stream; each wait of its is bounded. */
 export async function openStream(
   client: Client,
@@ -74,7 +76,7 @@ export async function openStream(
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-type'), 'text/event-stream')
   const reader = (response.body as ReadableStream<Uint8Array>).getReader()
-  const timer = setTimeout(() => abort.abort(new Error('no event in time')), 20_000)
+  const timer = setTimeout(() => abort.abort(late()), 20_000)
   const decoder = new TextDecoder()
   let text = ''
 
