@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
-import { describe, it } from 'node:test'
+import { describe, it, type TestContext } from 'node:test'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
-import { openSession } from './helpers/accounts.ts'
-import { sha256, settled } from './helpers/ask.ts'
+import { openAccounts, openSession } from './helpers/accounts.ts'
+import { DAY, HOUR, sha256, settled } from './helpers/ask.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { apply, openStream, readAll, readPage } from './helpers/feed.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
-
-const DAY = 24 * 60 * 60 * 1000
 
 describe('GET /changes', () => {
   it('answers everything at first, then what changed, each key once and latest', async (t) => {
@@ -177,25 +175,112 @@ describe('A cursor', () => {
     }
   })
 
-  it('lives as long as nothing of its account was forgotten', async (t) => {
-    const node = await startNode(t)
-    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
-    for (const client of [ana, bob]) await client.save('a', 'x')
-    const cursors = { ana: (await readPage(ana)).cursor, bob: (await readPage(bob)).cursor }
-    await ana.save('b', 'x')
-    await expectStatus(await ana.delete('b', '*'), 204)
-    const later = (await readPage(ana)).cursor
-    node.advance(80 * DAY)
-    await Promise.all([readPage(ana), readPage(bob)]) // keeps the sessions, in the background
-    await node.running.housekeep()
-    node.advance(80 * DAY)
-    await Promise.all([readPage(ana), readPage(bob)])
-    await node.running.housekeep()
-    node.advance(21 * DAY)
-    await node.running.housekeep()
-    await expectProblem(await ana.request(`/changes?since=${cursors.ana}`), 'FEED01', 410)
-    await readPage(ana, `?since=${later}`)
-    await readPage(bob, `?since=${cursors.bob}`)
+  describe('180 days after a deletion', () => {
+    /** Deletes what `forget` does, waits until it is forgotten; answers a new session of each. */
+    async function startForgetting(
+      t: TestContext,
+      forget: (ana: Client, bob: Client) => Promise<void>,
+    ) {
+      const node = await startNode(t)
+      const [ana, bob, cara] = await openAccounts(node, ['ana', 'bob', 'cara'])
+      for (const client of [ana, bob]) for (const key of ['a', 'b']) await client.save(key, 'x')
+      await ana.grant('a', 'bob', 'READ')
+      const before = {
+        ana: (await readPage(ana)).cursor,
+        bob: (await readPage(bob)).cursor,
+        /** In the middle of a first sync. */
+        half: (await readPage(ana, '?limit=1')).cursor,
+      }
+      await forget(ana, bob)
+      const late = (await readPage(ana)).cursor
+      await cara.save('later, and of no concern', 'x')
+      node.advance(180 * DAY - HOUR)
+      await node.running.housekeep()
+      const almost = await openSession(node, ana)
+      for (const since of [before.ana, before.half]) await readPage(almost, `?since=${since}`)
+      node.advance(2 * HOUR)
+      await node.running.housekeep()
+      return {
+        node,
+        ana: await openSession(node, ana),
+        bob: await openSession(node, bob),
+        before,
+        late,
+      }
+    }
+
+    const deleteOne = async (ana: Client): Promise<void> => {
+      await expectStatus(await ana.delete('b', '*'), 204)
+    }
+
+    it('is refused, by whatever way it reads, and everything is there to begin anew', async (t) => {
+      const { ana, before, late } = await startForgetting(t, deleteOne)
+      for (const since of [before.ana, before.half]) {
+        for (const query of [`?since=${since}`, `?wait=50&since=${since}`]) {
+          await expectProblem(await ana.request(`/changes${query}`), 'FEED01', 410)
+        }
+        for (const options of [
+          { query: `?since=${since}` },
+          { headers: { 'Last-Event-ID': since } },
+        ]) {
+          const stream = await openStream(ana, options)
+          assert.equal((await stream.next())?.type, 'reset')
+          assert.equal(await stream.next(), undefined)
+          await stream.close()
+        }
+      }
+      assert.deepEqual((await readPage(ana, `?since=${late}`)).changes, [])
+      assert.deepEqual(
+        apply((await readAll(ana)).changes),
+        new Map((await ana.list()).map((one) => [one.key, `${one.permission} ${one.token}`])),
+      )
+    })
+
+    it('lives on for an account of which nothing was forgotten', async (t) => {
+      const { node, bob, before } = await startForgetting(t, deleteOne)
+      assert.deepEqual((await readPage(bob, `?since=${before.bob}`)).changes, [])
+      const stream = await openStream(bob, { query: `?since=${before.bob}` })
+      await eventually(() => node.running.deps.listeners.count(), 1)
+      const { key } = await bob.save('c', 'x')
+      assert.equal((await stream.next())?.change.key, key)
+      await stream.close()
+    })
+
+    it('lives on when it had seen the deletion, with those that came later', async (t) => {
+      let between = ''
+      const { ana, before } = await startForgetting(t, async (self) => {
+        await deleteOne(self)
+        between = (await readPage(self)).cursor
+      })
+      await expectStatus(await ana.delete('a', '*'), 204)
+      const { changes } = await readPage(ana, `?since=${between}`)
+      assert.deepEqual(
+        changes.map(({ deleted }) => deleted),
+        [true],
+      )
+      await expectProblem(await ana.request(`/changes?since=${before.ana}`), 'FEED01', 410)
+    })
+
+    it('lives on when the key is there again', async (t) => {
+      let key = ''
+      const { ana, before } = await startForgetting(t, async (self) => {
+        await deleteOne(self)
+        ;({ key } = await self.save('b', 'again'))
+      })
+      const { changes } = await readPage(ana, `?since=${before.ana}`)
+      assert.deepEqual(
+        changes.map((change) => [change.key, change.deleted]),
+        [[key, undefined]],
+      )
+    })
+
+    it('is refused after a revocation too, to whom it was revoked alone', async (t) => {
+      const { ana, bob, before } = await startForgetting(t, async (self) => {
+        await expectStatus(await self.revoke('a', 'bob'), 204)
+      })
+      await expectProblem(await bob.request(`/changes?since=${before.bob}`), 'FEED01', 410)
+      await readPage(ana, `?since=${before.ana}`)
+    })
   })
 })
 
