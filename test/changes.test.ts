@@ -6,7 +6,7 @@ import { openAccounts, openSession } from './helpers/accounts.ts'
 import { DAY, HOUR, sha256, settled } from './helpers/ask.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
-import { apply, openStream, readAll, readPage } from './helpers/feed.ts'
+import { apply, holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
 
 describe('GET /changes', () => {
@@ -174,113 +174,113 @@ describe('A cursor', () => {
       await ana.save(`after ${i}`, 'x')
     }
   })
+})
 
-  describe('180 days after a deletion', () => {
-    /** Deletes what `forget` does, waits until it is forgotten; answers a new session of each. */
-    async function startForgetting(
-      t: TestContext,
-      forget: (ana: Client, bob: Client) => Promise<void>,
-    ) {
-      const node = await startNode(t)
-      const [ana, bob, cara] = await openAccounts(node, ['ana', 'bob', 'cara'])
-      for (const client of [ana, bob]) for (const key of ['a', 'b']) await client.save(key, 'x')
-      await ana.grant('a', 'bob', 'READ')
-      const before = {
-        ana: (await readPage(ana)).cursor,
-        bob: (await readPage(bob)).cursor,
-        /** In the middle of a first sync. */
-        half: (await readPage(ana, '?limit=1')).cursor,
+describe('A cursor, 180 days after a deletion', () => {
+  /** Deletes what `forget` does, waits until it is forgotten; answers a new session of each. */
+  async function startForgetting(
+    t: TestContext,
+    forget: (ana: Client, bob: Client) => Promise<void>,
+  ) {
+    const node = await startNode(t)
+    const [ana, bob, cara] = await openAccounts(node, ['ana', 'bob', 'cara'])
+    for (const client of [ana, bob]) for (const key of ['a', 'b']) await client.save(key, 'x')
+    await ana.grant('a', 'bob', 'READ')
+    const before = {
+      ana: (await readPage(ana)).cursor,
+      bob: (await readPage(bob)).cursor,
+      /** In the middle of a first sync. */
+      half: (await readPage(ana, '?limit=1')).cursor,
+    }
+    await forget(ana, bob)
+    const late = (await readPage(ana)).cursor
+    await cara.save('later, and of no concern', 'x')
+    node.advance(180 * DAY - HOUR)
+    await node.running.housekeep()
+    const almost = await openSession(node, ana)
+    for (const since of [before.ana, before.half]) await readPage(almost, `?since=${since}`)
+    node.advance(2 * HOUR)
+    await node.running.housekeep()
+    return {
+      node,
+      ana: await openSession(node, ana),
+      bob: await openSession(node, bob),
+      before,
+      late,
+    }
+  }
+
+  const deleteOne = async (ana: Client): Promise<void> => {
+    await expectStatus(await ana.delete('b', '*'), 204)
+  }
+
+  it('is refused, by whatever way it reads, and everything is there to begin anew', async (t) => {
+    const { ana, before, late } = await startForgetting(t, deleteOne)
+    for (const since of [before.ana, before.half]) {
+      for (const query of [`?since=${since}`, `?wait=50&since=${since}`]) {
+        await expectProblem(await ana.request(`/changes${query}`), 'FEED01', 410)
       }
-      await forget(ana, bob)
-      const late = (await readPage(ana)).cursor
-      await cara.save('later, and of no concern', 'x')
-      node.advance(180 * DAY - HOUR)
-      await node.running.housekeep()
-      const almost = await openSession(node, ana)
-      for (const since of [before.ana, before.half]) await readPage(almost, `?since=${since}`)
-      node.advance(2 * HOUR)
-      await node.running.housekeep()
-      return {
-        node,
-        ana: await openSession(node, ana),
-        bob: await openSession(node, bob),
-        before,
-        late,
+      for (const options of [
+        { query: `?since=${since}` },
+        { headers: { 'Last-Event-ID': since } },
+      ]) {
+        const stream = await openStream(ana, options)
+        assert.equal((await stream.next())?.type, 'reset')
+        assert.equal(await stream.next(), undefined)
+        await stream.close()
       }
     }
+    assert.deepEqual((await readPage(ana, `?since=${late}`)).changes, [])
+    assert.deepEqual(
+      apply((await readAll(ana)).changes),
+      new Map((await ana.list()).map((one) => [one.key, `${one.permission} ${one.token}`])),
+    )
+  })
 
-    const deleteOne = async (ana: Client): Promise<void> => {
-      await expectStatus(await ana.delete('b', '*'), 204)
-    }
+  it('lives on for an account of which nothing was forgotten', async (t) => {
+    const { node, bob, before } = await startForgetting(t, deleteOne)
+    assert.deepEqual((await readPage(bob, `?since=${before.bob}`)).changes, [])
+    const stream = await openStream(bob, { query: `?since=${before.bob}` })
+    await eventually(() => node.running.deps.listeners.count(), 1)
+    const { key } = await bob.save('c', 'x')
+    assert.equal((await stream.next())?.change.key, key)
+    await stream.close()
+  })
 
-    it('is refused, by whatever way it reads, and everything is there to begin anew', async (t) => {
-      const { ana, before, late } = await startForgetting(t, deleteOne)
-      for (const since of [before.ana, before.half]) {
-        for (const query of [`?since=${since}`, `?wait=50&since=${since}`]) {
-          await expectProblem(await ana.request(`/changes${query}`), 'FEED01', 410)
-        }
-        for (const options of [
-          { query: `?since=${since}` },
-          { headers: { 'Last-Event-ID': since } },
-        ]) {
-          const stream = await openStream(ana, options)
-          assert.equal((await stream.next())?.type, 'reset')
-          assert.equal(await stream.next(), undefined)
-          await stream.close()
-        }
-      }
-      assert.deepEqual((await readPage(ana, `?since=${late}`)).changes, [])
-      assert.deepEqual(
-        apply((await readAll(ana)).changes),
-        new Map((await ana.list()).map((one) => [one.key, `${one.permission} ${one.token}`])),
-      )
+  it('lives on when it had seen the deletion, with those that came later', async (t) => {
+    let between = ''
+    const { ana, before } = await startForgetting(t, async (self) => {
+      await deleteOne(self)
+      between = (await readPage(self)).cursor
     })
+    await expectStatus(await ana.delete('a', '*'), 204)
+    const { changes } = await readPage(ana, `?since=${between}`)
+    assert.deepEqual(
+      changes.map(({ deleted }) => deleted),
+      [true],
+    )
+    await expectProblem(await ana.request(`/changes?since=${before.ana}`), 'FEED01', 410)
+  })
 
-    it('lives on for an account of which nothing was forgotten', async (t) => {
-      const { node, bob, before } = await startForgetting(t, deleteOne)
-      assert.deepEqual((await readPage(bob, `?since=${before.bob}`)).changes, [])
-      const stream = await openStream(bob, { query: `?since=${before.bob}` })
-      await eventually(() => node.running.deps.listeners.count(), 1)
-      const { key } = await bob.save('c', 'x')
-      assert.equal((await stream.next())?.change.key, key)
-      await stream.close()
+  it('lives on when the key is there again', async (t) => {
+    let key = ''
+    const { ana, before } = await startForgetting(t, async (self) => {
+      await deleteOne(self)
+      ;({ key } = await self.save('b', 'again'))
     })
+    const { changes } = await readPage(ana, `?since=${before.ana}`)
+    assert.deepEqual(
+      changes.map((change) => [change.key, change.deleted]),
+      [[key, undefined]],
+    )
+  })
 
-    it('lives on when it had seen the deletion, with those that came later', async (t) => {
-      let between = ''
-      const { ana, before } = await startForgetting(t, async (self) => {
-        await deleteOne(self)
-        between = (await readPage(self)).cursor
-      })
-      await expectStatus(await ana.delete('a', '*'), 204)
-      const { changes } = await readPage(ana, `?since=${between}`)
-      assert.deepEqual(
-        changes.map(({ deleted }) => deleted),
-        [true],
-      )
-      await expectProblem(await ana.request(`/changes?since=${before.ana}`), 'FEED01', 410)
+  it('is refused after a revocation too, to whom it was revoked alone', async (t) => {
+    const { ana, bob, before } = await startForgetting(t, async (self) => {
+      await expectStatus(await self.revoke('a', 'bob'), 204)
     })
-
-    it('lives on when the key is there again', async (t) => {
-      let key = ''
-      const { ana, before } = await startForgetting(t, async (self) => {
-        await deleteOne(self)
-        ;({ key } = await self.save('b', 'again'))
-      })
-      const { changes } = await readPage(ana, `?since=${before.ana}`)
-      assert.deepEqual(
-        changes.map((change) => [change.key, change.deleted]),
-        [[key, undefined]],
-      )
-    })
-
-    it('is refused after a revocation too, to whom it was revoked alone', async (t) => {
-      const { ana, bob, before } = await startForgetting(t, async (self) => {
-        await expectStatus(await self.revoke('a', 'bob'), 204)
-      })
-      await expectProblem(await bob.request(`/changes?since=${before.bob}`), 'FEED01', 410)
-      await readPage(ana, `?since=${before.ana}`)
-    })
+    await expectProblem(await bob.request(`/changes?since=${before.bob}`), 'FEED01', 410)
+    await readPage(ana, `?since=${before.ana}`)
   })
 })
 
@@ -454,9 +454,7 @@ describe('What is held open ends with its session', () => {
       t.mock.timers.enable({ apis: ['setInterval'] }) // a heartbeat would find it out too
       const kept = await openStream(desk)
       const stream = await openStream(phone)
-      const poll = phone.request(`/changes?wait=50&since=${cursor}`, {
-        signal: AbortSignal.timeout(20_000),
-      })
+      const poll = holdPoll(phone, cursor)
       await eventually(() => node.running.deps.listeners.count(), 3)
       await end({ node, desk, phone })
       await expectProblem(await poll, 'AUTH01', 401)

@@ -6,6 +6,7 @@ import { describe, it, type TestContext } from 'node:test'
 import type { Client } from './helpers/client.ts'
 import { FROM_SOURCE, install, type Installation } from './helpers/executable.ts'
 import { expectStatus } from './helpers/expect.ts'
+import { openStream, readPage } from './helpers/feed.ts'
 import { PASSWORD } from './helpers/node.ts'
 import { post, remoteClient, signUp } from './helpers/remote.ts'
 import { attach, readTrace, skip, traced, type Call } from './helpers/trace.ts'
@@ -162,6 +163,31 @@ describe('A write, and why it survives', { skip }, () => {
     })
     assert.ok(shown.length > 0)
     for (const { text, first } of shown) syncOf(before(found, first), text)
+  })
+
+  it('tells nobody of a change that could still be lost, and then tells of it', async (t) => {
+    const { ana, calls } = await watch(t)
+    const stream = await openStream(ana)
+    let { cursor } = await readPage(ana)
+    const metas: string[] = []
+    for (let round = 0; round < 4; round++) {
+      const poll = readPage(ana, `?wait=50&since=${cursor}`)
+      const meta = `meta-to-look-for-${round}`
+      metas.push(meta)
+      await ana.save(`key ${round}`, 'value', { 'X-Sync-Meta': meta })
+      assert.equal((await stream.next())?.change.meta, meta)
+      ;({ cursor } = await poll)
+    }
+    await stream.close()
+    const found = await calls()
+    for (const meta of metas) {
+      const told = found.filter(
+        ({ name, target, args }) =>
+          WRITES.has(name) && target.startsWith('socket:') && args.includes(meta),
+      )
+      assert.ok(told.length > 0, `nobody was told of ${meta}`)
+      for (const call of told) syncOf(before(found, call), meta)
+    }
   })
 
   it('removes no superseded file before what supersedes it is durable', async (t) => {

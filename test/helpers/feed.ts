@@ -61,7 +61,21 @@ export interface EventStream {
   close(): Promise<void>
 }
 
-const late = () => new assert.AssertionError({ message: 'no event in time' })
+const MOST_MS = 20_000
+
+/** Aborts what lasts too long; answers how to stop that. */
+function bound(abort: AbortController): () => void {
+  const late = new assert.AssertionError({ message: 'nothing was told in time' })
+  const timer = setTimeout(() => abort.abort(late), MOST_MS)
+  return () => clearTimeout(timer)
+}
+
+/** Asks for what comes after a cursor, and is held until something does; but not for ever. */
+export function holdPoll(client: Client, cursor: string): Promise<Response> {
+  const abort = new AbortController()
+  const init = { signal: abort.signal }
+  return client.request(`/changes?wait=50&since=${cursor}`, init).finally(bound(abort))
+}
 
 /** Opens an event stream; each wait of its is bounded. */
 export async function openStream(
@@ -76,7 +90,7 @@ export async function openStream(
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-type'), 'text/event-stream')
   const reader = (response.body as ReadableStream<Uint8Array>).getReader()
-  const timer = setTimeout(() => abort.abort(late()), 20_000)
+  const stopBound = bound(abort)
   const decoder = new TextDecoder()
   let text = ''
 
@@ -101,7 +115,7 @@ export async function openStream(
   return {
     next,
     async close() {
-      clearTimeout(timer)
+      stopBound()
       await reader.cancel().catch(() => undefined)
       abort.abort()
     },

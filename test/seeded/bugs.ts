@@ -315,6 +315,60 @@ export const seededBugs: SeededBug[] = [
     notices: 'no code of ours does',
   },
   {
+    name: 'feed: an event is sent before it is durable',
+    edits: [
+      {
+        file: 'src/database/sqlite.ts',
+        find: 'PRAGMA synchronous = FULL',
+        replace: 'PRAGMA synchronous = NORMAL',
+      },
+      {
+        file: WRITER,
+        find: 'import { closeSync, openSync, statSync',
+        replace: 'import { closeSync, fdatasyncSync, openSync, statSync',
+      },
+      {
+        file: WRITER,
+        find: '  const commitMs = ',
+        // What is answered is durable all the same.
+        replace: `  if (failure === null) {
+    send({ answers: [], touched: takeTouched() })
+    const log = openSync(\`\${path}-wal\`, 'r+')
+    fdatasyncSync(log)
+    closeSync(log)
+  }
+  const commitMs = `,
+      },
+    ],
+    test: 'durability',
+    notices: 'tells nobody of a change that could still be lost',
+  },
+  {
+    name: 'feed: an event is announced before its commit, and found by nobody',
+    edits: [
+      {
+        file: WRITER,
+        find: '  const failure = commit()\n',
+        replace: `  if (isWatching) send({ answers: [], touched: takeTouched() })
+  const failure = commit()\n`,
+      },
+    ],
+    test: 'durability',
+    notices: 'tells nobody of a change that could still be lost',
+  },
+  {
+    name: 'feed: what another process wrote is found by a heartbeat alone',
+    edits: [
+      {
+        file: WRITER,
+        find: 'if (dataVersion !== undefined && version !== dataVersion) send',
+        replace: 'if (dataVersion === null) send',
+      },
+    ],
+    test: 'changes',
+    notices: 'hears within two seconds what another process writes',
+  },
+  {
     name: 'feed: a cursor skips a change',
     edits: [
       {
@@ -367,5 +421,53 @@ export const seededBugs: SeededBug[] = [
     ],
     test: 'changes',
     notices: 'tells what is there, then what happens',
+  },
+  {
+    name: 'feed: a stream that goes on repeats what was seen',
+    edits: [
+      {
+        file: 'src/http/event-stream.ts',
+        find: 'await cursorOf(entry.position)',
+        replace: 'await cursorOf(stream.position)',
+      },
+    ],
+    test: 'changes',
+    notices: 'tells what is there, then what happens',
+  },
+  {
+    name: 'feed: a cursor from before what was forgotten is taken',
+    edits: [
+      {
+        file: 'src/cursor.ts',
+        find: " || anchor < Number(row?.['forgotten_seq'])",
+        replace: '',
+      },
+    ],
+    test: 'changes',
+    notices: 'is refused, by whatever way it reads',
+  },
+  {
+    name: 'feed: a stream outlives its session',
+    edits: [
+      {
+        file: WRITER,
+        find: 'INSERT OR IGNORE INTO touched VALUES (OLD.id)',
+        replace: 'INSERT OR IGNORE INTO touched VALUES (-1)',
+      },
+    ],
+    test: 'changes',
+    notices: 'by a logout',
+  },
+  {
+    name: 'feed: a stream is written faster than it is read',
+    edits: [
+      {
+        file: 'src/http/event-stream.ts',
+        find: 'if (!outgoing.write(text)) await drained(outgoing)',
+        replace: 'outgoing.write(text)',
+      },
+    ],
+    test: 'event-stream',
+    notices: 'that nobody reads is cut after a minute',
   },
 ]
