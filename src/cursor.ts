@@ -4,6 +4,7 @@ import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { SyncError } from './errors.ts'
+import * as session from './session.ts'
 import type { Session } from './session.ts'
 import { fromBase32, toBase32 } from './token.ts'
 
@@ -51,14 +52,28 @@ export function sealer(deps: Pick<Deps, 'keys'>, self: Session): Sealer {
 /** The sequence whose range a cursor names: where a first sync began, else where it stands. */
 export const anchorOf = ({ seq, began }: Position): number => began ?? seq
 
-/** Throws FEED01 for anything but a cursor of this account on this history. */
+/** Throws AUTH01, and FEED01 for anything but a cursor of this account on this history. */
 export async function open(
-  deps: Pick<Deps, 'database' | 'keys'>,
+  deps: Pick<Deps, 'clock' | 'database' | 'keys'>,
   self: Session,
   cursor: string,
 ): Promise<Position> {
+  const position = await find(deps, self, cursor)
+  if (position !== null) return position
+  await session.check(deps, self)
+  throw new SyncError(
+    'FEED01',
+    'This cursor is not known here any more: start again without since.',
+  )
+}
+
+async function find(
+  deps: Pick<Deps, 'database' | 'keys'>,
+  self: Session,
+  cursor: string,
+): Promise<Position | null> {
   const bytes = fromBase32(cursor)
-  if (bytes === null) throw unknown()
+  if (bytes === null) return null
   const cipher = createDecipheriv('aes-256-ecb', keyOf(deps, self), null).setAutoPadding(false)
   const block = Buffer.concat([cipher.update(bytes), cipher.final()])
   const position: Position = {
@@ -80,9 +95,5 @@ export async function open(
     Number(range?.rows[0]?.['nonce']) === block.readUInt32BE(NONCE_AT) &&
     position.seq <= Number(row?.['seq']) &&
     anchor <= Number(row?.['seq'])
-  if (!isOurs || anchor < Number(row?.['forgotten_seq'])) throw unknown()
-  return position
+  return isOurs && anchor >= Number(row?.['forgotten_seq']) ? position : null
 }
-
-const unknown = (): SyncError =>
-  new SyncError('FEED01', 'This cursor is not known here any more: start again without since.')

@@ -151,6 +151,17 @@ describe('A cursor', () => {
     }
   })
 
+  it('of whatever kind is no answer to a session that has ended', async (t) => {
+    const node = await startNode(t)
+    const [ana, bob] = [await node.signUp('ana'), await node.signUp('bob')]
+    await ana.save('a', 'x')
+    const { cursor } = await readPage(ana)
+    await expectStatus(await bob.request('/auth', { method: 'DELETE' }), 204)
+    for (const since of [cursor, '0'.repeat(26), 'x']) {
+      await expectProblem(await bob.request(`/changes?since=${since}`), 'AUTH01', 401)
+    }
+  })
+
   it('from after the copy that was restored is refused, whatever is written then', async (t) => {
     const node = await startNode(t)
     const ana = await node.signUp('ana')
