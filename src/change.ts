@@ -16,34 +16,41 @@ interface Entry {
   position: Position
 }
 
-export interface Page {
+/** A part of a page: as much as is held for one reader at once. */
+export interface Part {
   entries: Entry[]
-  /** Where a client stands that has seen the page; what seals it stands in the page's range. */
+  /** Where a client stands that has seen it; what seals it stands in the part's range. */
   position: Position
   more: boolean
+  /** Up to where the history went when this was read. */
+  end: number
 }
 
-export interface PageOptions {
+interface PartOptions {
   limit: number
   withData: boolean
+  /** Reads no further: later parts of a page end where its first one did, or a key could stand twice. */
+  end?: number | undefined
 }
 
 type FeedDeps = Pick<Deps, 'clock' | 'database' | 'keys' | 'log'>
 
-// A page is read in parts, so that no more than its 4 MiB and one part are held at once.
+// What a reader who takes nothing keeps in memory: so many entries, without and with their values.
 const PART = 100
-const MAX_PAGE_BYTES = 4 * 1024 * 1024
+const PART_WITH_DATA = 16
 
 // Two index scans, merged: the cost is that of the rows that are returned. A store whose OWNs are all
 // dead is deleted for everyone, though its rows are still there.
 const PART_QUERY = (columns: string, join: string): string => `
   SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
-    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted
+    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted,
+    (SELECT seq FROM node) AS last
   FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
-  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND ${ALIVE}
+  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE}
   UNION ALL
-  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1
-  FROM tombstone WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND ${ALIVE}
+  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, (SELECT seq FROM node)
+  FROM tombstone
+  WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND change_seq <= ?7 AND ${ALIVE}
   ORDER BY change_seq LIMIT ?6`
 
 const ALIVE = 'EXISTS (SELECT 1 FROM sync_session WHERE token = ?4 AND expiration > ?5)'
@@ -56,49 +63,42 @@ export async function beginning({ database }: Pick<Deps, 'database'>): Promise<P
   return { seq: 0, began: Number(rows[0]?.['seq']) || null }
 }
 
-/** The changes after a position. Throws AUTH01. */
-export async function page(
+/** The changes after a position, as many as one part holds. Throws AUTH01. */
+export async function part(
   deps: FeedDeps,
   self: Session,
   since: Position,
-  { limit, withData }: PageOptions,
-): Promise<Page> {
-  const entries: Entry[] = []
-  let { seq } = since
-  let bytes = 0
-  for (let read = 0; ;) {
-    const asked = Math.min(PART, limit - read)
-    const { rows } = await deps.database.execute(
-      sql(withData ? QUERY_WITH_DATA : QUERY, [
-        self.account,
-        seq,
-        since.began ?? 0,
-        self.token,
-        deps.clock.now(),
-        asked,
-      ]),
-    )
-    if (rows.length === 0) await session.check(deps, self)
-    read += rows.length
-    for (const row of rows) {
-      if (bytes > MAX_PAGE_BYTES) return { entries, position: advance(since, seq), more: true }
-      seq = Number(row['change_seq'])
-      const change = toChange(deps, row)
-      const position = advance(since, seq)
-      // A first sync has nothing to delete of what was gone before it began.
-      if ('deleted' in change && seq <= (since.began ?? 0)) continue
-      entries.push({ change, position })
-      bytes += JSON.stringify(change).length
-    }
-    if (rows.length < asked) {
-      // The end: whatever began is done.
-      return {
-        entries,
-        position: { seq: Math.max(seq, since.began ?? 0), began: null },
-        more: false,
-      }
-    }
-    if (read >= limit) return { entries, position: advance(since, seq), more: true }
+  { limit, withData, end = Number.MAX_SAFE_INTEGER }: PartOptions,
+): Promise<Part> {
+  const began = since.began ?? 0
+  const asked = Math.min(withData ? PART_WITH_DATA : PART, limit)
+  const { rows } = await deps.database.execute(
+    sql(withData ? QUERY_WITH_DATA : QUERY, [
+      self.account,
+      since.seq,
+      began,
+      self.token,
+      deps.clock.now(),
+      asked,
+      end,
+    ]),
+  )
+  if (rows.length === 0) await session.check(deps, self)
+  const entries = rows.map((row) => ({
+    change: toChange(deps, row),
+    position: advance(since, Number(row['change_seq'])),
+  }))
+  const { seq } = entries.at(-1)?.position ?? since
+  const more = rows.length === asked
+  return {
+    // A first sync has nothing to delete of what was gone before it began.
+    entries: entries.filter(
+      ({ change, position }) => !('deleted' in change) || position.seq > began,
+    ),
+    // At the end whatever began is done.
+    position: more ? advance(since, seq) : { seq: Math.max(seq, began), began: null },
+    more,
+    end: Math.min(end, Number(rows[0]?.['last'] ?? 0)),
   }
 }
 

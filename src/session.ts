@@ -24,6 +24,8 @@ export interface OpenedSession {
 
 export interface ListedSession {
   token: string
+  /** The account's handle. */
+  user: string
   expiration: number
   device?: string
   created: number
@@ -142,15 +144,17 @@ export async function list(
 ): Promise<ListedSession[]> {
   const { rows } = await database.execute(
     sql(
-      `SELECT token, expiration, device, created, used FROM sync_session
-       WHERE id = (SELECT id FROM sync_session WHERE token = ?1 AND expiration > ?2)
-         AND expiration > ?2 ORDER BY created, token`,
+      `SELECT s.token, a.id AS user, s.expiration, s.device, s.created, s.used
+       FROM sync_session s JOIN sync_account a ON a.number = s.id
+       WHERE s.id = (SELECT id FROM sync_session WHERE token = ?1 AND expiration > ?2)
+         AND s.expiration > ?2 ORDER BY s.created, s.token`,
       [session.token, clock.now()],
     ),
   )
   if (rows.length === 0) throw unauthorized()
   return rows.map((row) => ({
     token: String(row['token']),
+    user: String(row['user']),
     expiration: Number(row['expiration']),
     ...(row['device'] === null ? {} : { device: String(row['device']) }),
     created: Number(row['created']),

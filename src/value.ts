@@ -10,7 +10,8 @@ import { full } from './quota.ts'
 
 /** Values up to here live in the database row. */
 export const INLINE_BYTES = 16 * 1024
-const UPLOADS = { name: 'upload', count: 8 }
+/** Bodies that are received at once for an account, but for small ones. */
+export const UPLOADS = { name: 'upload', count: 8 }
 
 export interface Incoming {
   body: AsyncIterable<Uint8Array>

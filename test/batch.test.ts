@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Client } from './helpers/client.ts'
+import { eventually } from './helpers/eventually.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { startNode } from './helpers/node.ts'
+import { openWire } from './helpers/wire.ts'
 
 const run = (client: Client, operations: unknown): Promise<Response> =>
   client.request('/batch', { method: 'POST', body: JSON.stringify({ operations }) })
@@ -174,5 +176,53 @@ describe('POST /batch', () => {
       [200, 412, 412, 412, 412, 412, 412, 412],
     )
     assert.equal(await (await ana.get('a')).text(), await (await ana.get('b')).text())
+  })
+
+  it('refuses what is far too large as too large, and what is no base64 as that', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (const [data, code, status] of [
+      ['A'.repeat(5 * 1024 * 1024), 'SIZE01', 413],
+      ['!'.repeat(5 * 1024 * 1024), 'REQ01', 400],
+      ['AAA', 'REQ01', 400],
+      ['A===', 'REQ01', 400],
+      ['AA=A', 'REQ01', 400],
+      ['A-_A', 'REQ01', 400],
+    ] as const) {
+      await expectProblem(await run(ana, [{ put: 'a', data }]), code, status)
+    }
+    await expectStatus(await run(ana, [{ put: 'a', data: '' }]), 200)
+  })
+
+  it('refuses millions of parts before it makes anything of them', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const post = (body: string): Promise<Response> =>
+      ana.request('/batch', { method: 'POST', body })
+    for (const operations of ['[],'.repeat(40_000), '['.repeat(80_000), '1,'.repeat(40_000)]) {
+      await expectProblem(await post(`{"operations":[${operations}`), 'SIZE01', 413)
+    }
+    // Within a string they are none.
+    const meta = '[{,\\'.repeat(1000)
+    const many = Array.from({ length: 100 }, (_, i) => ({ put: `k ${i}`, meta, data: '' }))
+    await expectStatus(await run(ana, many), 200)
+  })
+
+  it('receives eight large ones at once for an account', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const head = `POST /batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${ana.token}\r\nContent-Length: 100000\r\n\r\n`
+    const wires = []
+    for (let i = 0; i < 8; i++) {
+      const wire = await openWire(t, node.port)
+      wire.send(head, '{')
+      wires.push(wire)
+    }
+    const body = JSON.stringify({ operations: [], pad: 'x'.repeat(70_000) })
+    const large = (): Promise<Response> => ana.request('/batch', { method: 'POST', body })
+    await eventually(async () => (await large()).status, 429)
+    await expectStatus(await run(ana, [{ put: 'small', data: '' }]), 200)
+    for (const { socket } of wires) socket.destroy()
+    await eventually(async () => (await large()).status, 400)
   })
 })

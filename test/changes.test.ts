@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
+import type { Statement } from '../src/database/database.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { openAccounts, openSession } from './helpers/accounts.ts'
 import { DAY, HOUR, sha256, settled } from './helpers/ask.ts'
@@ -53,6 +54,43 @@ describe('GET /changes', () => {
     }
     const rest = await readAll(ana, page.cursor)
     assert.deepEqual(apply(rest.changes, state), apply((await readAll(ana)).changes))
+  })
+
+  it('has each key once in a page, however long, while others write', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (let i = 0; i < 40; i++) await ana.save(`key ${i}`, 'x'.repeat(16_000))
+    const { database } = node.running.deps
+    const read = database.execute.bind(database)
+    let reads = 0
+    database.execute = (async (statement: Statement) => {
+      const isPart = statement.sql?.includes('FROM tombstone')
+      // Between the parts of a page: what was in its first one is written anew.
+      if (isPart && reads++ > 0) await ana.save(`key ${reads}`, 'new', { 'X-Sync-Token': '*' })
+      return read(statement)
+    }) as typeof read
+    const first = await readPage(ana, '?include=data')
+    assert.ok(reads > 2)
+    database.execute = read
+    const keys = first.changes.map(({ key }) => key)
+    assert.equal(new Set(keys).size, keys.length)
+    const rest = await readAll(ana, first.cursor)
+    const state = apply(rest.changes, apply(first.changes))
+    assert.equal(state.size, 40)
+    assert.deepEqual(state, apply((await readAll(ana)).changes))
+  })
+
+  it('ends a page at 4 MiB, wherever that is, and goes on behind it', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    for (let i = 0; i < 250; i++) await ana.save(`key ${i}`, 'x'.repeat(16_384))
+    const first = await readPage(ana, '?include=data&limit=1000')
+    const size = JSON.stringify(first.changes).length
+    assert.ok(first.more && size > 4 * 1024 * 1024 && size < 4.1 * 1024 * 1024, `${size}`)
+    const rest = await readPage(ana, `?include=data&limit=1000&since=${first.cursor}`)
+    assert.equal(rest.more, false)
+    const keys = [...first.changes, ...rest.changes].map(({ key }) => key)
+    assert.deepEqual([keys.length, new Set(keys).size], [250, 250])
   })
 
   it('tells grants, writes of others, changes of permission, and revocations', async (t) => {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import type { Client } from './helpers/client.ts'
+import { eventually } from './helpers/eventually.ts'
 import { install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
@@ -564,6 +565,28 @@ describe('odd requests that are rightful', () => {
     const statuses: (number | undefined)[] = []
     for (const _ of targets) statuses.push((await wire.answer())?.status)
     assert.deepEqual(statuses, [200, 404, 200, 200, 400, 200])
+  })
+
+  it('pipelined are begun one after the other, as the answers are taken', async (t) => {
+    const { node, ana, session } = await open(t)
+    const saved = await ana.save('a', 'value')
+    const { cursor } = (await (await ana.request('/changes')).json()) as { cursor: string }
+    const wire = await openWire(t, node.port)
+    wire.send(
+      `GET /changes?wait=50&since=${cursor} HTTP/1.1\r\n${HOST}${session}\r\n`,
+      `DELETE /store/a HTTP/1.1\r\n${HOST}${session}X-Sync-Token: ${saved.token}\r\n\r\n`,
+    )
+    // The poll listens, and what stands behind it has come.
+    await eventually(() => node.running.deps.listeners.count(), 1)
+    const other = await ana.save('b', 'value')
+    const poll = JSON.parse((await wire.answer())?.body.toString() ?? '') as {
+      changes: { key: string }[]
+    }
+    assert.deepEqual(
+      poll.changes.map(({ key }) => key),
+      [other.key],
+    )
+    assert.equal((await wire.answer())?.status, 204)
   })
 
   it('followed by rubbish get their own answer first', async (t) => {

@@ -2,6 +2,7 @@
 // every refusal to its problem.
 import type { HttpBindings } from '@hono/node-server'
 import { Hono, type Context } from 'hono'
+import type { IncomingMessage } from 'node:http'
 import { safeParse, strictObject, type GenericSchema } from 'valibot'
 import { refusal } from '../database/database.ts'
 import type { Deps } from '../deps.ts'
@@ -9,9 +10,10 @@ import { SyncError, malformed, notFound, unauthorized } from '../errors.ts'
 import * as key from '../key.ts'
 import * as session from '../session.ts'
 import { unique } from '../token.ts'
+import { UPLOADS } from '../value.ts'
 import { clientAddress } from './address.ts'
 import { preflight, text } from './answer.ts'
-import { readJson } from './body.ts'
+import { contentLength, readJson } from './body.ts'
 import { nameRoute } from './metrics.ts'
 import { docsRoute } from './docs.ts'
 import { openapiRoute } from './openapi.ts'
@@ -67,7 +69,10 @@ export function createApp(deps: Deps): Hono<Env> {
     }
     const self = route.session ? await find() : undefined
     try {
-      const given = await takeIn(route, c.env)
+      const leave = isLarge(route, incoming)
+        ? deps.limiter.enter(UPLOADS, String(self?.account))
+        : () => undefined
+      const given = await takeIn(route, c.env).finally(leave)
       const address = clientAddress(incoming, deps.config.trustedProxies)
       const call = { deps, incoming, outgoing, self, address, findSession: find, ...given }
       return await route.handle(call as Call)
@@ -99,6 +104,10 @@ export function createApp(deps: Deps): Hono<Env> {
   app.onError((error) => refuse(deps, error))
   return app
 }
+
+/** A body of a few megabytes, or one that does not say how large it is. */
+const isLarge = ({ maxBodyBytes }: Route, incoming: IncomingMessage): boolean =>
+  maxBodyBytes !== undefined && (contentLength(incoming) ?? Infinity) > MAX_JSON_BYTES
 
 function nothingHere(): never {
   throw notFound()

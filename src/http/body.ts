@@ -69,11 +69,32 @@ export async function readJson(
     if (size > maxBytes) throw tooLarge()
     body.add(chunk)
   }
+  const bytes = body.bytes()
+  if (bytes.length > MANY_PARTS_BYTES && hasTooManyParts(bytes)) throw tooLarge()
   try {
-    return JSON.parse(utf8.decode(body.bytes())) as unknown
+    return JSON.parse(utf8.decode(bytes)) as unknown
   } catch {
     throw malformed('The body is not JSON in UTF-8.')
   }
 }
 
 const tooLarge = (): SyncError => new SyncError('SIZE01', 'The body is larger than this takes.')
+
+// The largest body there is, a batch, has a few thousand. Millions would keep everybody waiting while
+// they are parsed.
+const MANY_PARTS_BYTES = 64 * 1024
+const MAX_PARTS = 10_000
+const [QUOTE, BACKSLASH, COMMA, OPEN_LIST, OPEN_OBJECT] = Buffer.from('"\\,[{')
+
+/** Counts what JSON text has outside of its strings: commas, and what opens a list or an object. */
+function hasTooManyParts(bytes: Uint8Array): boolean {
+  let parts = 0
+  let isInside = false
+  for (let i = 0; i < bytes.length && parts <= MAX_PARTS; i++) {
+    const byte = bytes[i]
+    if (byte === QUOTE) isInside = !isInside
+    else if (isInside) i += byte === BACKSLASH ? 1 : 0
+    else if (byte === COMMA || byte === OPEN_LIST || byte === OPEN_OBJECT) parts++
+  }
+  return parts > MAX_PARTS
+}

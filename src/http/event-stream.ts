@@ -13,9 +13,6 @@ import { measureStream } from './metrics.ts'
 import type { Call } from './route.ts'
 
 const PLACES = { name: 'event stream', count: 32 }
-// What a reader who takes nothing keeps in memory: entries, with and without their values.
-const PAGE = 100
-const PAGE_WITH_DATA = 16
 const STUCK_MS = 60_000
 const HEARTBEAT_MS = 20_000
 
@@ -45,7 +42,8 @@ export async function streamChanges(
   const position = await startOrReset(start)
   if (position === null) {
     outgoing.writeHead(200, headers)
-    outgoing.end('event: reset\ndata: {}\n\n')
+    // The empty id makes a browser's EventSource forget the cursor that is not known.
+    outgoing.end('event: reset\nid\ndata: {}\n\n')
     return RESPONSE_ALREADY_SENT
   }
   const leave = deps.limiter.enter(PLACES, String(self.account))
@@ -106,20 +104,20 @@ function run(stream: Stream): void {
 async function drain(stream: Stream): Promise<void> {
   const { deps, self, outgoing, withData } = stream
   const cursorOf = change.cursors(deps, self)
-  const options = { limit: withData ? PAGE_WITH_DATA : PAGE, withData }
+  const options = { limit: Number.MAX_SAFE_INTEGER, withData }
   while (stream.isDue && !outgoing.destroyed) {
     stream.isDue = false
     for (let more = true; more && !outgoing.destroyed;) {
       if (deps.listeners.isOver()) return void outgoing.end()
-      const page = await change.page(deps, self, stream.position, options)
-      for (const entry of page.entries) {
+      const part = await change.part(deps, self, stream.position, options)
+      for (const entry of part.entries) {
         const id = await cursorOf(entry.position)
         const text = `event: change\nid: ${id}\ndata: ${JSON.stringify(entry.change)}\n\n`
         if (!outgoing.write(text)) await drained(outgoing)
         if (outgoing.destroyed) return
       }
-      stream.position = page.position
-      ;({ more } = page)
+      stream.position = part.position
+      ;({ more } = part)
     }
   }
 }

@@ -78,15 +78,15 @@ export async function listen(deps: Deps): Promise<Listening> {
     }
   }
 
-  const server = createServer(SERVER_OPTIONS, take)
+  const server = createServer(SERVER_OPTIONS, inOrder(take))
   server.setTimeout(IDLE_MS)
   // Each answer on a connection listens for its end, and a client may ask for many in a row.
   server.on('connection', (socket) => socket.setMaxListeners(0))
   server.on('checkContinue', (incoming: WithContinue, outgoing: ServerResponse) => {
     incoming[EXPECTS_CONTINUE] = true
-    take(incoming, outgoing)
+    server.emit('request', incoming, outgoing)
   })
-  server.on('checkExpectation', take)
+  server.on('checkExpectation', inOrder(take))
   server.on('connect', (_: IncomingMessage, socket: Duplex) => {
     hangUp(deps, socket, methodNotAllowed('GET, HEAD, PUT, POST, DELETE, OPTIONS'))
   })
@@ -110,6 +110,29 @@ export async function listen(deps: Deps): Promise<Listening> {
     },
   }
 }
+
+type Taking = (incoming: IncomingMessage, outgoing: ServerResponse) => void
+
+/**
+ * One answer at a time on a connection, as it is read: who sends many requests in a row and reads
+ * nothing would have the server make, and hold, the answers to them all.
+ */
+function inOrder(take: Taking): Taking {
+  return (incoming, outgoing) => {
+    const socket = incoming.socket as Socket & { [LAST]?: ServerResponse | undefined }
+    const before = socket[LAST]
+    socket[LAST] = outgoing
+    outgoing.once('close', () => {
+      if (socket[LAST] === outgoing) socket[LAST] = undefined
+    })
+    if (before === undefined) return take(incoming, outgoing)
+    before.once('close', () => {
+      if (!socket.destroyed) take(incoming, outgoing)
+    })
+  }
+}
+
+const LAST = Symbol('the last answer of a connection')
 
 /** Some descriptors stay free for files: a server that is out of them can neither read nor write. */
 function maxConnections(): number {

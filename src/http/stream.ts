@@ -99,25 +99,33 @@ function write(outgoing: ServerResponse, chunk: Uint8Array | string): Promise<vo
   })
 }
 
-/** Sends pages of a list as one JSON array. */
-export async function sendJsonArray(
+/** Sends a text of which the rest is made as the socket takes it. */
+export async function sendText(
   outgoing: ServerResponse,
   headers: Record<string, string>,
-  first: unknown[],
-  rest: AsyncIterable<unknown[]>,
+  parts: AsyncIterable<string>,
 ): Promise<Response> {
   outgoing.writeHead(200, headers)
   try {
-    await write(outgoing, `[${first.map((item) => JSON.stringify(item)).join(',')}`)
-    let isEmpty = first.length === 0
-    for await (const page of rest) {
-      const items = page.map((item) => JSON.stringify(item)).join(',')
-      if (items !== '') await write(outgoing, isEmpty ? items : `,${items}`)
-      isEmpty &&= items === ''
-    }
-    outgoing.end(']')
+    for await (const part of parts) await write(outgoing, part)
+    outgoing.end()
   } catch {
-    outgoing.destroy() // a list that is cut short must not look whole
+    outgoing.destroy() // what is cut short must not look whole
   }
   return RESPONSE_ALREADY_SENT
+}
+
+/** Pages of a list as one JSON array. */
+export async function* toJsonArray(
+  first: unknown[],
+  rest: AsyncIterable<unknown[]>,
+): AsyncGenerator<string> {
+  yield `[${first.map((item) => JSON.stringify(item)).join(',')}`
+  let isEmpty = first.length === 0
+  for await (const page of rest) {
+    const items = page.map((item) => JSON.stringify(item)).join(',')
+    if (items !== '') yield isEmpty ? items : `,${items}`
+    isEmpty &&= items === ''
+  }
+  yield ']'
 }

@@ -4,10 +4,11 @@ import * as account from '../../account.ts'
 import * as session from '../../session.ts'
 import { empty, json } from '../answer.ts'
 import { route } from '../route.ts'
-import { device, id, openedSession, password, text, time } from '../schemas.ts'
+import { device, handle, id, openedSession, password, text, time } from '../schemas.ts'
 
 const listedSession = v.object({
   token: v.pipe(v.string(), v.description('A handle to end the session by; not the secret.')),
+  user: handle,
   expiration: time,
   device: v.optional(v.string()),
   created: time,

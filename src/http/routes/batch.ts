@@ -43,7 +43,7 @@ export const batchRoutes = [
         }),
       },
     },
-    errors: ['ERR01', 'PERM01', 'KEY01', 'SIZE01', 'SIZE02', 'SIZE03', 'ERR04', 'ERR05'],
+    errors: ['ERR01', 'PERM01', 'KEY01', 'RATE01', 'SIZE01', 'SIZE02', 'SIZE03', 'ERR04', 'ERR05'],
     handle: async ({ deps, self, body }) =>
       json({ results: await batch.run(deps, self, body.operations) }),
   }),

@@ -1,16 +1,18 @@
 // Owns the route /changes: the feed as pages, held polls and event streams.
 import * as v from 'valibot'
 import * as change from '../../change.ts'
-import type { Page } from '../../change.ts'
+import type { Part } from '../../change.ts'
 import * as cursor from '../../cursor.ts'
 import type { Position } from '../../cursor.ts'
 import { malformed } from '../../errors.ts'
-import { json } from '../answer.ts'
+import { jsonHeaders } from '../answer.ts'
 import { streamChanges } from '../event-stream.ts'
 import { route, type Call } from '../route.ts'
 import { listedStore } from '../schemas.ts'
+import { sendText } from '../stream.ts'
 
 const DEFAULT_LIMIT = 500
+const MAX_PAGE_CHARACTERS = 4 * 1024 * 1024
 
 /** A parameter that stands at most once. */
 const one = <T>(schema: v.GenericSchema<string, T>) =>
@@ -84,11 +86,11 @@ async function answerPage(call: ChangesCall): Promise<Response> {
   outgoing.once('close', () => changed.set())
   try {
     for (;;) {
-      const page = await change.page(deps, self, since, options)
+      const first = await change.part(deps, self, since, options)
       const left = until - performance.now()
-      const isWorthIt = page.entries.length > 0 || page.more || left <= 0
+      const isWorthIt = first.entries.length > 0 || first.more || left <= 0
       if (isWorthIt || outgoing.destroyed || deps.listeners.isOver())
-        return await toAnswer(call, page)
+        return await sendPage(call, options, first)
       await changed.wait(left)
     }
   } finally {
@@ -96,13 +98,53 @@ async function answerPage(call: ChangesCall): Promise<Response> {
   }
 }
 
-async function toAnswer({ deps, self }: ChangesCall, page: Page): Promise<Response> {
-  const cursorOf = change.cursors(deps, self)
-  return json({
-    cursor: await cursorOf(page.position),
-    more: page.more,
-    changes: page.entries.map((one) => one.change),
-  })
+interface PageOptions {
+  limit: number
+  withData: boolean
+}
+
+async function sendPage(call: ChangesCall, options: PageOptions, first: Part): Promise<Response> {
+  const parts = toText(call, options, first)
+  const isLong = first.more && first.entries.length < options.limit
+  if (isLong) return sendText(call.outgoing, jsonHeaders({}), parts)
+  let body = ''
+  for await (const part of parts) body += part
+  return new Response(body, { headers: jsonHeaders({}) })
+}
+
+/** A page, read on as it is sent: a reader who takes nothing makes the server hold one part of it. */
+async function* toText(
+  { deps, self }: ChangesCall,
+  { limit, withData }: PageOptions,
+  first: Part,
+): AsyncGenerator<string> {
+  let [count, characters] = [0, 0]
+
+  /** The entries of a part, and where a client stands then: the page may end within. */
+  function take({ entries, position, more }: Part) {
+    const texts: string[] = []
+    for (const entry of entries) {
+      const text = JSON.stringify(entry.change)
+      texts.push(text)
+      characters += text.length
+      if (characters > MAX_PAGE_CHARACTERS && texts.length < entries.length) {
+        return { texts, position: entry.position, more: true }
+      }
+    }
+    return { texts, position, more }
+  }
+
+  let taken = take(first)
+  yield `{"changes":[${taken.texts.join(',')}`
+  for (;;) {
+    count += taken.texts.length
+    if (!taken.more || count >= limit || characters > MAX_PAGE_CHARACTERS) break
+    const rest = { limit: limit - count, withData, end: first.end }
+    taken = take(await change.part(deps, self, taken.position, rest))
+    if (taken.texts.length > 0) yield (count > 0 ? ',' : '') + taken.texts.join(',')
+  }
+  const cursor = await change.cursors(deps, self)(taken.position)
+  yield `],"more":${taken.more},"cursor":"${cursor}"}`
 }
 
 const start = ({ deps, self }: ChangesCall, since: string | undefined): Promise<Position> =>

@@ -20,7 +20,7 @@ import {
 } from '../conditions.ts'
 import { route } from '../route.ts'
 import { listedStore } from '../schemas.ts'
-import { sendFile, sendJsonArray } from '../stream.ts'
+import { sendFile, sendText, toJsonArray } from '../stream.ts'
 
 const VERSION_HEADERS = ['X-Sync-Key', 'X-Sync-Token', 'ETag']
 const VALUE_HEADERS = [
@@ -65,7 +65,7 @@ export const storeRoutes = [
       const first = await pages.next()
       const headers = jsonHeaders(quotaHeaders(deps, await used(deps, self)))
       if (incoming.method === 'HEAD') return new Response(null, { headers })
-      return sendJsonArray(outgoing, headers, first.value ?? [], pages)
+      return sendText(outgoing, headers, toJsonArray(first.value ?? [], pages))
     },
   }),
   route({
@@ -199,7 +199,7 @@ interface Reading {
   self: Session
   key: string
   incoming: IncomingMessage
-  outgoing: Parameters<typeof sendJsonArray>[0]
+  outgoing: Parameters<typeof sendText>[0]
 }
 
 /** Preconditions of a GET (RFC 9110 §13.2.2), by token: dates are too coarse to tell versions apart. */
