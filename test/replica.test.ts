@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { connect, passphraseCodec } from '../src/client/client.ts'
 import { fileStore } from '../src/client/file.ts'
 import { memoryStore, openReplica } from '../src/client/replica.ts'
@@ -188,6 +189,25 @@ describe('A replica', () => {
     await bob.replica.put('big', 'small enough')
     await bob.replica.synced()
     assert.deepEqual(bob.replica.status().parked, [])
+  })
+
+  it('tells of another permission and of other meta, where the value stays the same', async (t) => {
+    const node = await startNode(t)
+    const ana = await openDevice(t, node)
+    const bob = await openDevice(t, node, { id: 'bob' })
+    const store = ana.client.store('todo')
+    const { key, token } = await store.put('milk')
+    const seen = async () => {
+      const [item] = await bob.replica.list()
+      return item && [item.permission, item.meta['color'], bob.told.length]
+    }
+    await store.share('bob', 'READ')
+    await until(bob, async () => isDeepStrictEqual(await seen(), ['READ', undefined, 1]))
+    await store.share('bob', 'WRITE')
+    await until(bob, async () => isDeepStrictEqual(await seen(), ['WRITE', undefined, 2]))
+    await store.put('milk', { token, meta: { color: 'red' } })
+    await until(bob, async () => isDeepStrictEqual(await seen(), ['WRITE', 'red', 3]))
+    assert.deepEqual(new Set(bob.told), new Set([`remote ${key}`]))
   })
 
   it('never takes a shared store for an own one of the same name', async (t) => {

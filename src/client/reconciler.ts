@@ -24,8 +24,8 @@ export interface ReplicaParts {
   /** Which stores of the account are kept here. */
   accepts: (store: StoreInfo) => boolean
   retryMs?: number
-  /** An entry is another now; its value too, if `isNewValue`. */
-  onChange(id: string, entry: LocalEntry | null, isNewValue: boolean): void
+  /** An entry is another now; what the app sees of it, too, if `isSeen`. */
+  onChange(id: string, entry: LocalEntry | null, isSeen: boolean): void
 }
 
 /** What calls throw, by its members: this file may be bundled apart from the client. */
@@ -297,7 +297,7 @@ export class Reconciler {
     this.note(id, entry)
     if (entry !== null) await this.#dropAlias(entry)
     const old = before as LocalEntry | null
-    this.#o.onChange(id, entry, old?.edits !== entry?.edits || (old === null) !== (entry === null))
+    this.#o.onChange(id, entry, seenOf(old) !== seenOf(entry))
     return entry
   }
 }
@@ -322,6 +322,10 @@ export const toRemote = (
   write: current.write,
   ...(permission && { permission }),
 })
+
+/** What an app can see of an entry changes with this; `edits` stands for the value. */
+const seenOf = (entry: LocalEntry | null): string | null =>
+  entry && JSON.stringify([entry.edits, entry.permission, entry.meta])
 
 /** An earlier write of this entry, whose answer was lost: what was edited since is based on it. */
 const isOwnWrite = ({ writes }: LocalEntry, { write }: Remote): boolean =>

@@ -50,7 +50,9 @@ export interface ReplicaStatus {
 
 export type ReplicaEvent =
   | { type: 'status'; status: ReplicaStatus }
-  /** `origin` is `local` for what this replica's own put and delete did. */
+  /**
+   * Of the value, the permission or meta. `origin` is `local` for what this replica's own put and delete did.
+   */
   | { type: 'change'; id: string; value: Uint8Array | null; origin: 'local' | 'remote' }
 
 export interface ReplicaItem {
@@ -91,10 +93,10 @@ class Replica {
     const parts = {
       ...o,
       accepts: o.accepts ?? (() => true),
-      onChange: (id: string, entry: LocalEntry | null, isNewValue: boolean) => {
+      onChange: (id: string, entry: LocalEntry | null, isSeen: boolean) => {
         this.#note(id, entry)
         this.#peers.tell(id)
-        if (isNewValue) this.#announce(id, entry, 'remote')
+        if (isSeen) this.#announce(id, entry, 'remote')
       },
     }
     this.#syncer = new Syncer(parts, (state, error) => this.#become(state, error))
