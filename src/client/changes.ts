@@ -3,7 +3,7 @@ import { fromBase64 } from './encoding.ts'
 import { SyncError } from './errors.ts'
 import { eventParser, type ServerEvent } from './events.ts'
 import { withName } from './meta.ts'
-import { linked, pause, stopIfAborted } from './signal.ts'
+import { events, linked, pause, stopIfAborted } from './signal.ts'
 import { decodeValue } from './store.ts'
 import type { Transport } from './transport.ts'
 import type { Change, Codec, FeedEvent, FeedOptions, StoreInfo } from './types.ts'
@@ -113,6 +113,9 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
     watch = setTimeout(fail, ms)
   }
   const silent = (): void => link.abort(new SyncError('NETWORK', 'The stream is silent.'))
+  // The connection may take a minute to break, and may not break at all.
+  const cut = (): void => link.abort(new SyncError('NETWORK', 'The device went offline.'))
+  events.addEventListener?.('offline', cut)
   try {
     expectWithin(FIRST_BYTES_MS, () => {
       feed.mayStream = false
@@ -134,6 +137,7 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
     throw new SyncError('NETWORK', 'The stream broke off.', { cause: error })
   } finally {
     clearTimeout(watch)
+    events.removeEventListener?.('offline', cut)
     link.abort(new Error('the stream is no longer read'))
     link.release()
   }

@@ -34,7 +34,10 @@ export function stopIfAborted(signal: AbortSignal | undefined): void {
 const reasonOf = (signal: AbortSignal | undefined): unknown =>
   signal?.reason ?? new SyncError('ABORTED', 'The signal was aborted.')
 
-const events = globalThis as Partial<Pick<EventTarget, 'addEventListener' | 'removeEventListener'>>
+/** Of a browser: `online` and `offline`. Elsewhere there may be none. */
+export const events = globalThis as Partial<
+  Pick<EventTarget, 'addEventListener' | 'removeEventListener'>
+>
 
 /** Ends early when the device comes online. Throws the signal's reason when that comes first. */
 export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
