@@ -345,6 +345,13 @@ describe('A replica in a file', () => {
     await ana.replica.stop()
     assert.equal(ana.replica.status().state, 'stopped')
     await assert.rejects(openDevice(t, node, { local, id: 'bob' }), { code: 'ACCOUNT' })
+    // As after a reload, when nobody logs in.
+    const { token, user } = await node.logIn('bob')
+    const bob = connect({ url: node.url, token, user })
+    assert.equal(bob.user, user)
+    await assert.rejects(openReplica({ client: bob, local, merge: mergeLines }), {
+      code: 'ACCOUNT',
+    })
     await assert.rejects(ana.replica.put('a//b', '1'), { code: 'REQ01' })
     const again = await openReplica({ client: ana.client, local, merge: mergeLines })
     await again.synced()

@@ -39,8 +39,8 @@ const NOTHING_HAPPENED = ['ERR05', 'RATE01']
 
 export class Transport {
   token: string | null
-  /** The account's handle, once a session was opened here. */
-  user: string | null = null
+  /** The account's handle, once it was handed in or a session was opened here. */
+  user: string | null
   readonly #base: string
   readonly #options: ConnectOptions
   readonly #retry: Retry
@@ -48,6 +48,7 @@ export class Transport {
 
   constructor(o: ConnectOptions) {
     this.token = o.token ?? null
+    this.user = o.user ?? null
     this.#options = o
     this.#base = String(o.url)
       .replace(/[?#].*$/, '')

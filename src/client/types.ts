@@ -18,6 +18,8 @@ export interface ConnectOptions {
   url: string | URL
   /** Of a session that was opened before. */
   token?: string | null
+  /** The handle of the session's account: with it, a replica refuses the copy of another account. */
+  user?: string | null
   fetch?: typeof fetch
   /** Encodes and decodes all values and meta: `passphraseCodec` makes them unreadable to the server. */
   codec?: Codec
@@ -164,7 +166,7 @@ export interface Credentials extends CallOptions {
 export interface Client {
   /** The session's; null without one. */
   readonly token: string | null
-  /** The account's handle, once a session was opened here. */
+  /** The account's handle, once it was handed in or a session was opened here. */
   readonly user: string | null
   /** Creates an account and remembers its session. Throws ACCT01, ACCT02, ACCT03, RATE01. */
   register(o: Credentials & { invitation?: string | undefined }): Promise<OpenedSession>
