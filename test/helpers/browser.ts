@@ -1,6 +1,7 @@
 // Owns a browser for a test: Debian's Chromium, with a new profile, and what it may not do.
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import axe from 'axe-core'
@@ -10,7 +11,6 @@ import {
   type BrowserContextOptions,
   type Page,
 } from 'playwright-core'
-import { temporaryFolder } from './node.ts'
 
 const EXECUTABLE = '/usr/bin/chromium'
 const ARGUMENTS = [
@@ -39,24 +39,31 @@ export async function openBrowser(
   t: TestContext,
   options: BrowserContextOptions = {},
 ): Promise<BrowserContext> {
-  const context = await chromium.launchPersistentContext(temporaryFolder(t), {
+  const profile = mkdtempSync(join(tmpdir(), 'sync-node-browser-'))
+  const context = await chromium.launchPersistentContext(profile, {
     executablePath: EXECUTABLE,
     args: ARGUMENTS,
     locale: 'en-GB',
     timezoneId: 'UTC',
     ...options,
   })
-  t.after(() => context.close())
+  t.after(async () => {
+    await context.close()
+    // Only now, and again if need be: its last processes may still be writing.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10 })
+  })
   context.setDefaultTimeout(20_000)
   return context
 }
 
-/** A tab at `url`; at the test's end it had no error, broke no policy and asked no other server. */
+/** A tab at `url`; at the test's end it had no error, broke no policy and asked no server but this and `others`. */
 export async function openPage(
   t: TestContext,
   context: BrowserContext,
   url: string,
+  others: string[] = [],
 ): Promise<Page> {
+  const origins = [url, ...others].map((one) => new URL(one).origin)
   const page = await context.newPage()
   const wrong: string[] = []
   page.on('pageerror', (error) => wrong.push(String(error)))
@@ -66,7 +73,7 @@ export async function openPage(
     if (message.type() === 'error' && !isAnswer) wrong.push(message.text())
   })
   page.on('request', (request) => {
-    if (!request.url().startsWith(new URL(url).origin)) wrong.push(`asked ${request.url()}`)
+    if (!origins.includes(new URL(request.url()).origin)) wrong.push(`asked ${request.url()}`)
   })
   t.after(() => assert.deepEqual(wrong, []))
   await page.goto(url)
