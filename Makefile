@@ -43,6 +43,7 @@ check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxlint src scripts test
 	node_modules/.bin/tsc
 	node_modules/.bin/tsc -p src/web
+	node_modules/.bin/tsc -p test/notes
 	node_modules/.bin/knip
 
 fix: $(installed) ## format, and mend what lint can mend
