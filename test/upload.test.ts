@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readdirSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectStatus } from './helpers/expect.ts'
@@ -190,6 +191,37 @@ describe('a slow upload', () => {
     const stored = Buffer.from(await (await ana.get('a')).arrayBuffer())
     assert.ok(stored.equals(value))
   })
+
+  it('that was refused is cut when next to nothing comes', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    const wire = await openWire(t, node.port)
+    wire.send(head('PUT', 'a', ana, `Content-Length: ${LARGE}`, 'X-Sync-Token: 0'))
+    const answer = wire.answer()
+    let isAnswered = false
+    void answer.then(() => (isAnswered = true))
+    await eventually(() => {
+      t.mock.timers.tick(500)
+      return isAnswered
+    }, true)
+    assertRefused(await answer, { status: 412, code: 'KEY01' })
+    t.mock.timers.tick(2 * WINDOW_MS)
+    await assert.doesNotReject(wire.closed())
+  })
+
+  it('that was refused may go on, and the next request comes after it', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('a', 'v')
+    const wire = await openWire(t, node.port)
+    const part = randomBytes(MIB)
+    wire.send(head('PUT', 'a', ana, `Content-Length: ${2 * MIB}`, 'X-Sync-Token: 0'), part)
+    assertRefused(await wire.answer(), { status: 412, code: 'KEY01' })
+    await pause(1000) // slow to others than us
+    wire.send(part, head('GET', 'a', ana))
+    assert.equal((await wire.answer())?.body.toString(), 'v')
+  })
 })
 
 function receivedBytes(node: TestNode): number {
@@ -253,6 +285,22 @@ describe('a large upload that is refused', { concurrency: 6 }, () => {
       })
     }
   }
+
+  it('gets its answer even if it listens only at its end', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('a', 'v')
+    const wire = await openWire(t, node.port)
+    wire.socket.pause()
+    const length = `Content-Length: ${70 * MIB}`
+    wire.send(head('PUT', 'a', ana, length, 'Connection: close', 'X-Sync-Token: 0'))
+    const part = randomBytes(MIB)
+    for (let i = 0; i < 70; i++) wire.send(part)
+    await eventually(() => wire.socket.writableLength === 0 || wire.socket.destroyed, true)
+    wire.socket.resume()
+    assertRefused(await wire.answer(), { status: 412, code: 'KEY01' })
+    await wire.closed()
+  })
 })
 
 function assertRefused(

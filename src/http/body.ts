@@ -3,27 +3,34 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { SyncError, malformed } from '../errors.ts'
 import { gather } from '../gather.ts'
 
+export interface Rate {
+  windowMs: number
+  /** At least so many in each window. */
+  bytes: number
+}
+
 // A slow phone may take its time for a gigabyte; one that sends less than this holds a socket for nothing.
-const WINDOW_MS = 30_000
-const MIN_WINDOW_BYTES = 4096
+export const SLOW: Rate = { windowMs: 30_000, bytes: 4096 }
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** Says `100 Continue` to a client that waits for it, now that its body is wanted. */
 export const EXPECTS_CONTINUE = Symbol('expects 100-continue')
+export type WithContinue = IncomingMessage & { [EXPECTS_CONTINUE]?: boolean }
 
 /** The body as it flows. Throws REQ01, as 408 when it is too slow. */
 export async function* readBody(
-  incoming: IncomingMessage & { [EXPECTS_CONTINUE]?: boolean },
+  incoming: WithContinue,
   outgoing: ServerResponse,
 ): AsyncGenerator<Buffer> {
   if (incoming[EXPECTS_CONTINUE] === true) outgoing.writeContinue()
+  incoming[EXPECTS_CONTINUE] = false
   const chunks = incoming.iterator({ destroyOnReturn: false })
   let bytes = 0
   let giveUp: ((reason: SyncError) => void) | undefined
   const timer = setInterval(() => {
-    if (bytes < MIN_WINDOW_BYTES) giveUp?.(tooSlow())
+    if (bytes < SLOW.bytes) giveUp?.(tooSlow())
     bytes = 0
-  }, WINDOW_MS)
+  }, SLOW.windowMs)
   timer.unref()
   try {
     for (;;) {

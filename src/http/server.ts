@@ -1,6 +1,6 @@
 // Owns the listening socket: its time limits, what it refuses before there is a request to route, and
 // how it stops.
-import { getRequestListener } from '@hono/node-server'
+import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
@@ -10,7 +10,8 @@ import { SyncError, malformed } from '../errors.ts'
 import { unique } from '../token.ts'
 import { API_HEADERS } from './answer.ts'
 import { createApp, methodNotAllowed, refuse } from './app.ts'
-import { EXPECTS_CONTINUE } from './body.ts'
+import { EXPECTS_CONTINUE, type WithContinue } from './body.ts'
+import { isEarly, sendEarly } from './early.ts'
 import { measure } from './metrics.ts'
 import { toProblem } from './problem.ts'
 
@@ -53,19 +54,22 @@ const SERVER_OPTIONS = {
 }
 const IDLE_MS = 120_000
 
-type WithContinue = IncomingMessage & { [EXPECTS_CONTINUE]?: boolean }
-
 export async function listen(deps: Deps): Promise<Listening> {
   const app = createApp(deps)
-  const toApp = getRequestListener(app.fetch, {
+  const stopped = new AbortController()
+  const respond: Parameters<typeof getRequestListener>[0] = async (request, bindings) => {
+    const env = bindings as HttpBindings
+    const response = await app.fetch(request, env)
+    return isEarly(response, env) ? sendEarly(response, env, stopped.signal) : response
+  }
+  const toApp = getRequestListener(respond, {
     hostname: 'localhost',
     errorHandler: () => refuse(deps, malformed('The request target or Host is malformed.')),
   })
   const running = new Set<Promise<void>>()
-  let isStopping = false
 
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    if (isStopping) outgoing.setHeader('Connection', 'close')
+    if (stopped.signal.aborted) outgoing.setHeader('Connection', 'close')
     if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
     const refusal = check(incoming)
     if (refusal === null) {
@@ -98,7 +102,7 @@ export async function listen(deps: Deps): Promise<Listening> {
   return {
     port: (server.address() as AddressInfo).port,
     async stop() {
-      isStopping = true
+      stopped.abort()
       const closed = new Promise((resolve) => server.close(resolve))
       const idle = setInterval(() => server.closeIdleConnections(), 100)
       const cut = setTimeout(() => server.closeAllConnections(), STOP_MS)

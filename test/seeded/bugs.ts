@@ -470,4 +470,22 @@ export const seededBugs: SeededBug[] = [
     test: 'event-stream',
     notices: 'that nobody reads is cut after a minute',
   },
+  {
+    name: 'upload: a refusal closes on a client that still sends',
+    edits: [{ file: 'src/http/early.ts', find: 'status >= 400 &&', replace: 'status < 400 &&' }],
+    test: 'upload',
+    notices: 'gets its answer even if it listens only at its end',
+  },
+  {
+    name: 'upload: one that was refused and stopped is never cut',
+    edits: [
+      {
+        file: 'src/http/early.ts',
+        find: 'await readOn(incoming, SLOW, stopped)',
+        replace: 'await readOn(incoming, { ...SLOW, bytes: 0 }, stopped)',
+      },
+    ],
+    test: 'upload',
+    notices: 'that was refused is cut when next to nothing comes',
+  },
 ]
