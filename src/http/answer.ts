@@ -78,11 +78,12 @@ export const pageHeaders = (type: string, etag: string, csp: string): Headers =>
   'Referrer-Policy': 'no-referrer',
 })
 
-/** X-Accel-Buffering: nginx would hold events back until the end. */
+/** Without X-Accel-Buffering nginx holds events back, without Content-Encoding Caddy's compression does. */
 export const eventStreamHeaders = (): Headers => ({
   ...COMMON_HEADERS,
   'Cache-Control': 'no-store, no-transform',
   'Content-Type': 'text/event-stream',
+  'Content-Encoding': 'identity',
   'X-Accel-Buffering': 'no',
 })
 
