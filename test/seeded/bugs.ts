@@ -488,4 +488,132 @@ export const seededBugs: SeededBug[] = [
     test: 'upload',
     notices: 'that was refused is cut when next to nothing comes',
   },
+  {
+    name: 'proxy: a refusal closes on a proxy that still sends',
+    edits: [{ file: 'src/http/early.ts', find: 'status >= 400 &&', replace: 'status < 400 &&' }],
+    test: 'proxy',
+    notices: 'is no failure of the proxy, of a large value too',
+  },
+  {
+    name: 'proxy: a refusal does not wait for a body that comes fast',
+    edits: [
+      {
+        file: 'src/http/early.ts',
+        find: '  await readOn(incoming, FAST, stopped)\n',
+        replace: '',
+      },
+    ],
+    test: 'proxy',
+    notices: 'is no failure of the proxy, of a large value too',
+  },
+  {
+    name: 'proxy: the tag of what was compressed is not understood',
+    edits: [
+      {
+        file: 'src/http/conditions.ts',
+        find: ".replace(/[-;](?:gzip|br|zstd|deflate)$/i, '')",
+        replace: '',
+      },
+    ],
+    test: 'proxy',
+    notices: 'a conflict is told from none, by whatever ETag came through',
+  },
+  {
+    name: 'proxy: a weak tag is not understood',
+    edits: [{ file: 'src/http/conditions.ts', find: ".replace(/^W\\//i, '')", replace: '' }],
+    test: 'proxy',
+    notices: 'a conflict is told from none, by whatever ETag came through',
+  },
+  {
+    name: 'proxy: a range of another version is given',
+    edits: [
+      {
+        file: 'src/http/conditions.ts',
+        find: 'if (ifRange !== undefined && ifRange !== etag) return null',
+        replace: '',
+      },
+    ],
+    test: 'proxy',
+    notices: 'a download goes on where it broke off',
+  },
+  {
+    name: 'proxy: the end of a damaged value is not held back',
+    edits: [{ file: STREAM, find: '!isEqual(hash, digest)', replace: 'isEqual(hash, digest)' }],
+    test: 'proxy',
+    notices: 'a damaged value does not come whole',
+  },
+  {
+    name: 'proxy: events wait in nginx',
+    edits: [{ file: 'src/http/answer.ts', find: "  'X-Accel-Buffering': 'no',\n", replace: '' }],
+    test: 'proxy',
+    notices: 'events come while the stream is open',
+  },
+  {
+    name: 'proxy: events wait in the compression of Caddy',
+    edits: [
+      { file: 'src/http/answer.ts', find: "  'Content-Encoding': 'identity',\n", replace: '' },
+    ],
+    test: 'proxy',
+    notices: 'events come while the stream is open',
+  },
+  {
+    name: 'proxy: the first address is believed',
+    edits: [{ file: 'src/http/address.ts', find: 'entries.findLast(', replace: 'entries.find(' }],
+    test: 'proxy',
+    notices: 'clients are told apart by address, whatever they say',
+  },
+  {
+    name: 'proxy: whoever connects is believed',
+    edits: [
+      {
+        file: 'src/http/address.ts',
+        find: 'if (!isTrusted(peer)) return toBucket(peer)',
+        replace: '',
+      },
+    ],
+    test: 'proxy',
+    notices: 'one on another machine is taken at its word when trusted',
+  },
+  {
+    name: 'proxy: a silent stream is longer silent than nginx waits',
+    edits: [
+      {
+        file: 'src/http/event-stream.ts',
+        find: 'HEARTBEAT_MS = 20_000',
+        replace: 'HEARTBEAT_MS = 100_000',
+      },
+    ],
+    test: 'proxy',
+    notices: 'held polls and silent streams last',
+  },
+  ...[
+    { lines: ' nocanon', test: 'keys arrive as they were sent' },
+    { lines: '  AllowEncodedSlashes NoDecode\n', test: 'keys arrive as they were sent' },
+    { lines: '  client_max_body_size 0;', test: 'values go through whole, both ways' },
+    {
+      lines: '  proxy_buffer_size 16k;',
+      test: 'meta of 8000 characters goes both ways',
+    },
+    {
+      lines: '    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n',
+      test: 'clients are told apart by address, whatever they say',
+    },
+  ].map(({ lines, test: notices }) => ({
+    name: `proxy: the README lacks ${lines.trim()}`,
+    edits: [{ file: 'README.md', find: lines, replace: '' }],
+    test: 'proxy',
+    notices,
+  })),
+  {
+    name: 'proxy: the README has nginx decode keys',
+    edits: [
+      {
+        file: 'README.md',
+        find: 'proxy_pass http://127.0.0.1:8080;',
+        replace: 'proxy_pass http://127.0.0.1:8080/;',
+      },
+    ],
+    test: 'proxy',
+    notices: 'keys arrive as they were sent',
+  },
 ]

@@ -55,7 +55,7 @@ async function runTests(
 ): Promise<{ caughtBy: string[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'sync-node-seeded-'))
   try {
-    for (const name of ['src', 'test', 'package.json', 'sea-config.json']) {
+    for (const name of ['src', 'test', 'scripts', 'README.md', 'package.json', 'sea-config.json']) {
       cpSync(join(project, name), join(folder, name), { recursive: true })
     }
     symlinkSync(join(project, 'node_modules'), join(folder, 'node_modules'))
@@ -73,7 +73,7 @@ const RESULT = /^ +(not )?ok \d+ - (.*)\n +---\n([^]*?)\n +\.\.\.$/gm
 
 /** The tests that an assertion ended. Any other end shows a seed that breaks the program. */
 function failedIn(output: string): string[] {
-  const results = [...output.matchAll(RESULT)]
+  const results = [...output.matchAll(RESULT)].filter(([all]) => !all.includes("type: 'suite'"))
   const failed = results.filter(([, isNot]) => isNot !== undefined)
   const isClear = failed.every(([, , , why = '']) => why.includes("name: 'AssertionError'"))
   if (results.length === 0 || !isClear) {
