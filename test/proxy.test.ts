@@ -147,6 +147,13 @@ describe('Behind a reverse proxy', { concurrency: 2 }, () => {
     }
   })
 
+  it('the server is not the first to close a connection that is kept', async (t) => {
+    const node = await startNode(t)
+    const { headers } = await node.request('/info')
+    const seconds = Number(/timeout=(\d+)/.exec(headers.get('keep-alive') ?? '')?.[1])
+    assert.ok(seconds > 120, `${seconds}, where Caddy keeps it for 120`)
+  })
+
   for (const name of PROXY_NAMES) {
     // Debian's Caddy compresses text and JSON, the others what they are told to.
     const compressesValues = name !== 'caddy'

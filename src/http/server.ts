@@ -43,8 +43,8 @@ const FILES = 256
 const LINGER_MS = 2000
 
 const SERVER_OPTIONS = {
-  // Reverse proxies keep connections for a minute: to close first makes their 502s.
-  keepAliveTimeout: 75_000,
+  // Reverse proxies keep connections for up to two minutes: to close first makes their 502s.
+  keepAliveTimeout: 130_000,
   headersTimeout: 20_000,
   // A gigabyte over a slow line is rightful; too slow a body is refused as it flows: see body.ts.
   requestTimeout: 0,
