@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { skip } from './helpers/trace.ts'
 import { seededBugs } from './seeded/bugs.ts'
@@ -17,5 +18,14 @@ describe('The tests', () => {
       survivors.map(({ bug }) => bug.name),
       [],
     )
+  })
+
+  it('can be seeded with each bug: the code that it changes is there', () => {
+    const missing = seededBugs.flatMap(({ name, edits }) =>
+      edits
+        .filter(({ file, find }) => !readFileSync(file, 'utf8').includes(find))
+        .map(({ file }) => `${name}: ${file}`),
+    )
+    assert.deepEqual(missing, [])
   })
 })

@@ -373,8 +373,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/change.ts',
-        find: "seq = Number(row['change_seq'])",
-        replace: "seq = Number(row['change_seq']) + 1",
+        find: "position: advance(since, Number(row['change_seq'])),",
+        replace: "position: advance(since, Number(row['change_seq']) + 1),",
       },
     ],
     test: 'changes',
@@ -439,8 +439,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/cursor.ts',
-        find: " || anchor < Number(row?.['forgotten_seq'])",
-        replace: '',
+        find: "anchor >= Number(row?.['forgotten_seq'])",
+        replace: 'true',
       },
     ],
     test: 'changes',
