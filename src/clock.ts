@@ -1,5 +1,6 @@
 // Owns the time by which things expire. A Pi has no clock: a wrong one must neither end all sessions
 // nor delete anything, so this one never goes back and does not follow a leap until it has lasted.
+import { performance } from 'node:perf_hooks'
 import { TimeSpan } from 'oslo'
 
 export interface Clock {
@@ -15,7 +16,10 @@ export interface TimeSource {
   uptime(): number
 }
 
-const LEAP = new TimeSpan(1, 'd').milliseconds()
+export const machineTime: TimeSource = { wall: Date.now, uptime: () => performance.now() }
+
+/** How far ahead is a leap. */
+export const LEAP = new TimeSpan(1, 'd').milliseconds()
 const PROBATION = new TimeSpan(24, 'h').milliseconds()
 
 export function guardedClock(source: TimeSource, floor: number, newestSeen?: number): Clock {

@@ -210,8 +210,19 @@ async function giveSpaceBack({ database }: HousekeepingDeps, isDue: () => boolea
 }
 
 /** Sets aside the files of earlier starts that no row names: their writer died before its commit. */
-export async function sweep({ blobs, clock, database }: HousekeepingDeps): Promise<number> {
+export async function sweep(deps: HousekeepingDeps): Promise<number> {
   let moved = 0
+  for await (const file of unnamed(deps)) {
+    if (await deps.blobs.moveToTrash(file, deps.clock.now())) moved++
+  }
+  return moved
+}
+
+/** The files of earlier starts that no row names. */
+export async function* unnamed({
+  blobs,
+  database,
+}: Pick<Deps, 'blobs' | 'database'>): AsyncGenerator<string> {
   const files = await blobs.listEarlier()
   for (let i = 0; i < files.length; i += SLICE) {
     const slice = files.slice(i, i + SLICE)
@@ -223,9 +234,6 @@ export async function sweep({ blobs, clock, database }: HousekeepingDeps): Promi
         [JSON.stringify(slice)],
       ),
     )
-    for (const { file } of rows) {
-      if (await blobs.moveToTrash(String(file), clock.now())) moved++
-    }
+    for (const { file } of rows) yield String(file)
   }
-  return moved
 }

@@ -1,10 +1,9 @@
 // Owns a node: its folder, lock, secret, database and values, opened in the order that loses nothing.
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { performance } from 'node:perf_hooks'
 import type { Worker } from 'node:worker_threads'
 import { openBlobs } from './blobs/disk.ts'
-import { guardedClock, type TimeSource } from './clock.ts'
+import { guardedClock, machineTime, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
 import type { CheckMessage } from './database/check.ts'
 import { sql, type Database } from './database/database.ts'
@@ -54,8 +53,6 @@ const HOUSEKEEPING_MS = 60_000
 const FIRST_HOUSEKEEPING_MS = 5000
 const LOOK_MS = 1000
 const NEARLY_FULL_BYTES = 16 * 1024 * 1024
-
-const machineTime: TimeSource = { wall: Date.now, uptime: () => performance.now() }
 
 /** Starts the server. Throws StartError. */
 export async function start(config: Config, replaced: Replaced = {}): Promise<RunningNode> {

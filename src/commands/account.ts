@@ -4,6 +4,7 @@ import { commit } from '../database/database.ts'
 import { checkId, exists } from '../handle.ts'
 import * as operator from '../operator.ts'
 import { PRINTED_MS, print as printToken } from '../reset-token.ts'
+import { toSize, toTime } from '../units.ts'
 import {
   CommandError,
   JSON_OPTION,
@@ -13,8 +14,6 @@ import {
   printJson,
   printTable,
   say,
-  toSize,
-  toTime,
   withAccount,
   withData,
   type Command,

@@ -130,15 +130,5 @@ export function printTable(rows: string[][]): void {
   }
 }
 
-const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
-
-/** A number of bytes for people: `1.5 MiB`. */
-export function toSize(bytes: number): string {
-  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), UNITS.length - 1)
-  const number = bytes / 1024 ** power
-  return `${power === 0 ? number : number.toFixed(1)} ${UNITS[power]}`
-}
-
-/** A time for people, in UTC, to the minute. */
-export const toTime = (ms: number): string =>
-  new Date(ms).toISOString().replace('T', ' ').slice(0, 16)
+/** What others have written (a device's name, a server's answer) may not steer the terminal. */
+export const printable = (text: string): string => text.replace(/\p{C}/gu, '?')

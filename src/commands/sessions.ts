@@ -1,13 +1,14 @@
 // Owns `sync-node sessions`.
 import * as operator from '../operator.ts'
 import type { AccountSession } from '../operator.ts'
+import { toTime } from '../units.ts'
 import {
   CommandError,
   JSON_OPTION,
   printJson,
+  printable,
   printTable,
   say,
-  toTime,
   withAccount,
   type Command,
 } from './command.ts'
@@ -46,6 +47,3 @@ export const toRows = (all: AccountSession[]): string[][] => [
     toTime(expiration).slice(0, 10),
   ]),
 ]
-
-/** A device's name is anybody's text: nothing in it may steer the terminal. */
-const printable = (text: string): string => text.replace(/\p{C}/gu, '?')

@@ -58,46 +58,54 @@ export interface OpenDatabase extends Database {
 export async function open(options: EmbeddedOptions): Promise<OpenDatabase> {
   const writer = await startWriter(options)
   const reader = openReader(options.path, writer)
-
-  function read({ sql, args }: Statement): ResultSet {
-    const statement = reader.prepare(sql)
-    const rows = statement.all(...toArguments(args)) as Record<string, unknown>[]
-    return toResultSet({ rows, changes: 0, lastInsertRowid: 0 })
-  }
+  const reads = statementsOn(reader)
 
   return {
     closed: writer.closed,
     look: () => writer.look(),
     async execute(statement: Parameters<Database['execute']>[0], args?: unknown) {
       const one = toStatement(statement, args)
-      if (!isRead(one.sql)) return (await writer.write([one]))[0] as ResultSet
+      return isRead(one.sql) ? reads.execute(one) : ((await writer.write([one]))[0] as ResultSet)
+    },
+    batch: async (statements, mode) =>
+      mode === 'write' ? writer.write(toStatements(statements)) : reads.batch(statements),
+    close() {
+      reader.database.close()
+      writer.close()
+    },
+  }
+}
+
+/** The same interface on one connection, which does all of it on this thread. */
+export function statementsOn({
+  database,
+  prepare,
+}: Connection): Pick<Database, 'execute' | 'batch'> {
+  function run({ sql, args }: Statement): ResultSet {
+    const rows = prepare(sql).all(...toArguments(args)) as Record<string, unknown>[]
+    return toResultSet({ rows, changes: 0, lastInsertRowid: 0 })
+  }
+
+  return {
+    async execute(statement: Parameters<Database['execute']>[0], args?: unknown) {
       try {
-        return read(one)
+        return run(toStatement(statement, args))
       } catch (error) {
         throw toLibsqlError(error)
       }
     },
-    async batch(statements, mode = 'deferred') {
-      const all = statements.map((statement) =>
-        Array.isArray(statement)
-          ? toStatement(statement[0] as string, statement[1])
-          : toStatement(statement),
-      )
-      if (mode === 'write') return writer.write(all)
+    async batch(statements) {
+      const all = toStatements(statements)
       try {
-        reader.database.exec('BEGIN')
+        database.exec('BEGIN')
         try {
-          return all.map(read)
+          return all.map(run)
         } finally {
-          reader.database.exec('COMMIT')
+          database.exec('COMMIT')
         }
       } catch (error) {
         throw toLibsqlError(error)
       }
-    },
-    close() {
-      reader.database.close()
-      writer.close()
     },
   }
 }
@@ -215,6 +223,13 @@ function toStatement(
     ? { sql: statement, args: (args ?? []) as InValue[] }
     : { sql: statement.sql, args: (statement.args ?? []) as InValue[] }
 }
+
+const toStatements = (statements: Parameters<Database['batch']>[0]): Statement[] =>
+  statements.map((statement) =>
+    Array.isArray(statement)
+      ? toStatement(statement[0] as string, statement[1])
+      : toStatement(statement),
+  )
 
 function toArguments(args: Statement['args']): Argument[] {
   if (!Array.isArray(args)) throw new TypeError('arguments are given by position')

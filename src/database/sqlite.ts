@@ -54,6 +54,11 @@ export function connect(
     if (pages === 0) database.exec('PRAGMA auto_vacuum = INCREMENTAL')
     database.exec('PRAGMA journal_mode = WAL')
   } else database.exec('PRAGMA query_only = ON')
+  return settle(database)
+}
+
+/** What holds for every connection. */
+export function settle(database: DatabaseSync): Connection {
   database.exec(`
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 0;
