@@ -16,6 +16,7 @@ import {
   type Command,
 } from './commands/command.ts'
 import { config } from './commands/config.ts'
+import { doctor } from './commands/doctor.ts'
 import { healthcheck } from './commands/healthcheck.ts'
 import { commandHelp, help } from './commands/help.ts'
 import { invite } from './commands/invite.ts'
@@ -38,6 +39,7 @@ const COMMANDS: Command[] = [
   sessions,
   invite,
   reset,
+  doctor,
   healthcheck,
   config,
   version,

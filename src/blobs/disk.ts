@@ -1,7 +1,7 @@
 // Owns the values that are files: written once under a name nobody refers to yet, durable before their
 // row is, opened, and removed when no row needs them.
 import { constants } from 'node:fs'
-import { open as openFile, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open as openFile, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { diskFull } from '../database/database.ts'
 import { SyncError, busy } from '../errors.ts'
@@ -92,6 +92,22 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
         const match = NAME.exec(name)
         return match !== null && Number(match[1]) < start
       })
+    },
+
+    /** The files that no start up to `last` wrote: another program's, or of a newer database. */
+    async listForeign(last: number): Promise<string[]> {
+      const names = await readdir(folder)
+      return names.filter((name) => !(Number(NAME.exec(name)?.[1]) <= last))
+    },
+
+    /** The bytes of a file, or undefined when it is not there. */
+    async size(name: string): Promise<number | undefined> {
+      try {
+        return (await stat(join(folder, name))).size
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+        throw error
+      }
     },
 
     /** Sets a file aside, if it is there; `now` names the day, from which its week counts. */

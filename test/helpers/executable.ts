@@ -43,7 +43,7 @@ type Environment = Record<string, string>
 
 const path = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url))
 
-const EXECUTABLE = [path('dist/sync-node')]
+export const EXECUTABLE = [path('dist/sync-node')]
 export const FROM_SOURCE = [process.execPath, path('src/main.ts')]
 export const IN_BUN = [
   path('node_modules/@oven/bun-linux-x64-baseline/bin/bun'),

@@ -1,0 +1,97 @@
+// Owns `sync-node doctor`.
+import { ConfigError, readConfig, type Config, type Environment } from '../config.ts'
+import { checkup } from '../doctor/checkup.ts'
+import { ok, problem, type Finding } from '../doctor/finding.ts'
+import { count } from '../units.ts'
+import {
+  CommandError,
+  JSON_OPTION,
+  UsageError,
+  print,
+  printJson,
+  printable,
+  say,
+  type Command,
+} from './command.ts'
+import { progress } from './progress.ts'
+
+export const doctor: Command = {
+  name: 'doctor',
+  takes: ['[URL]'],
+  options: {
+    ...JSON_OPTION,
+    deep: { summary: 'read every value, and compare it with its digest' },
+  },
+  summary:
+    'find out what is wrong with the installation, and what to do; exit code 1 when something is',
+  details: `Without URL it looks at STATIC_ROOT and the machine, beside a running server or without one, and
+changes nothing; only when no server runs, files that belong to no store go to trash/.
+
+With URL (https://sync.example.org) it goes the way that people's devices go, on the server's machine:
+through the network and the reverse proxy to the running server and back, as a temporary account, and
+prints what to write into nginx, Caddy or Apache for what does not work.`,
+  async run({ positionals: [url], options }, environment) {
+    if (url !== undefined && options['deep'] === true) {
+      throw new UsageError('--deep is for the look at STATIC_ROOT, without URL')
+    }
+    const findings: Finding[] = []
+    const isJson = options['json'] === true
+    for await (const finding of lookAt(environment, options['deep'] === true)) {
+      findings.push(finding)
+      if (!isJson) show(finding)
+    }
+    if (isJson) printJson(findings)
+    conclude(findings)
+  },
+}
+
+async function* lookAt(environment: Environment, isDeep: boolean): AsyncGenerator<Finding> {
+  const { config, errors } = settingsOf(environment)
+  for (const text of new Set(errors.map(({ message }) => message))) yield problem('settings', text)
+  if (errors.length === 0) yield ok('settings', '`sync-node config` prints them')
+  if (config === null) return
+  say(`Data: ${config.root}`)
+  const bar = progress('values')
+  try {
+    const onProgress = isDeep ? bar.show : () => undefined
+    for await (const finding of checkup({ config, isDeep, onProgress })) {
+      bar.clear()
+      yield finding
+    }
+  } finally {
+    bar.clear()
+  }
+}
+
+/** Wrong settings stop the server, but not the look at what the others name. */
+function settingsOf(environment: Environment): { config: Config | null; errors: ConfigError[] } {
+  const errors: ConfigError[] = []
+  function read(some: Environment): Config | null {
+    try {
+      return readConfig(some)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      errors.push(error)
+      return null
+    }
+  }
+  const config = read(environment)
+  if (config !== null) return { config, errors }
+  const right = Object.entries(environment).filter(
+    ([name, value]) => read({ [name]: value }) !== null,
+  )
+  return { config: read(Object.fromEntries(right)), errors }
+}
+
+function show({ check, level, text, items = [] }: Finding): void {
+  print(printable(`${level.padEnd(7)}  ${check}: ${text}`))
+  for (const item of items) print(`         ${printable(item)}`)
+}
+
+function conclude(findings: Finding[]): void {
+  const of = (level: Finding['level']): number =>
+    findings.filter((finding) => finding.level === level).length
+  const warnings = of('warning')
+  if (of('problem') > 0) throw new CommandError(`${count(of('problem'), 'problem')} found.`)
+  say(warnings === 0 ? 'Nothing is wrong.' : `Nothing is wrong, but ${count(warnings, 'warning')}.`)
+}

@@ -1,0 +1,153 @@
+// Owns the look at every value, in pages and chunks: no value and no list is held whole.
+import { createHash } from 'node:crypto'
+import type { Blobs } from '../blobs/disk.ts'
+import type { Clock } from '../clock.ts'
+import { sql, toBytes, type Database } from '../database/database.ts'
+import { unnamed } from '../housekeeping.ts'
+import { count, toSize } from '../units.ts'
+import { isIntact } from '../value.ts'
+import { ok, problem, warning, type Finding } from './finding.ts'
+
+interface Place {
+  database: Database
+  blobs: Blobs
+}
+
+type Row = Record<string, unknown>
+
+const PAGE = 200
+const CHUNK_BYTES = 256 * 1024
+const MOST_NAMED = 1000
+
+const page = (value: string): string => `
+  SELECT s.store_key, s.store_token, s.store_file, s.size, s.digest, length(d.value) AS length, ${value} AS value
+  FROM sync_store s LEFT JOIN store_data d ON d.id = s.store_data
+  WHERE s.store_key > ? ORDER BY s.store_key LIMIT ${PAGE}`
+
+/** Each value is there in its size; `isDeep`: and has its digest. `seen` hears of bytes as they are read. */
+export async function checkValues(
+  place: Place,
+  { isDeep, seen }: { isDeep: boolean; seen: (bytes: number) => void },
+): Promise<Finding> {
+  const totals = { values: 0, bytes: 0, damaged: 0 }
+  const items: string[] = []
+  const statement = page(isDeep ? 'd.value' : 'NULL')
+  for (let after = ''; ;) {
+    const { rows } = await place.database.execute(sql(statement, [after]))
+    for (const row of rows) {
+      const size = Number(row['size'])
+      totals.values++
+      totals.bytes += size
+      const damage = await damageOf(place, row, isDeep)
+      seen(size)
+      if (damage === null || !(await isStill(place, row))) continue
+      totals.damaged++
+      if (items.length < MOST_NAMED) {
+        items.push(`${String(row['store_key'])}: ${damage}; ${await ownersOf(place, row)}`)
+      }
+    }
+    if (rows.length < PAGE) break
+    after = String(rows.at(-1)?.['store_key'])
+  }
+  const of = `${count(totals.values, 'value')} (${toSize(totals.bytes)})`
+  if (totals.damaged > 0) {
+    const text = `${totals.damaged} of ${of} are damaged, and refused to whoever reads them: let a device that has them write them again, or restore a backup`
+    return problem('values', text, items)
+  }
+  return ok('values', isDeep ? `${of}, each byte as it was stored` : `${of}, all there`)
+}
+
+/** What is wrong with a value, or null. */
+async function damageOf({ blobs }: Place, row: Row, isDeep: boolean): Promise<string | null> {
+  const size = Number(row['size'])
+  const digest = toBytes(row['digest'])
+  if (row['store_file'] === null) {
+    if (row['length'] === null) return 'its bytes are missing'
+    if (row['length'] !== size) return `has ${String(row['length'])} bytes of ${size}`
+    return !isDeep || isIntact(toBytes(row['value']), digest) ? null : CHANGED
+  }
+  const file = String(row['store_file'])
+  const found = await blobs.size(file)
+  if (found === undefined) return `its file blobs/${file} is missing`
+  if (found !== size) return `its file blobs/${file} has ${found} bytes of ${size}`
+  if (!isDeep) return null
+  const read = await digestOf(blobs, file)
+  if (read instanceof Error) return `its file blobs/${file} cannot be read (${read.message})`
+  return read.equals(digest) ? null : `${CHANGED} (blobs/${file})`
+}
+
+const CHANGED = 'its bytes are not those that were stored'
+
+/** SHA-256 of a file; the error where the disk refuses to read it. */
+async function digestOf(blobs: Blobs, name: string): Promise<Buffer | Error> {
+  const hash = createHash('sha256')
+  try {
+    const file = await blobs.read(name)
+    if (file === undefined) return new Error('it is gone')
+    try {
+      const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+      for (;;) {
+        const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES)
+        if (bytesRead === 0) return hash.digest()
+        hash.update(buffer.subarray(0, bytesRead))
+      }
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    return error as Error
+  }
+}
+
+/** A store that was written or deleted meanwhile has another value by now, or none. */
+async function isStill({ database }: Place, row: Row): Promise<boolean> {
+  const { rows } = await database.execute(
+    sql('SELECT 1 FROM sync_store WHERE store_key = ? AND store_token = ?', [
+      String(row['store_key']),
+      String(row['store_token']),
+    ]),
+  )
+  return rows.length > 0
+}
+
+async function ownersOf({ database }: Place, row: Row): Promise<string> {
+  const { rows } = await database.execute(
+    sql(
+      `SELECT a.id FROM account_permission p JOIN sync_account a ON a.number = p.sync_account_id
+       WHERE p.store_key = ? AND p.permission = 'OWN' AND a.dead = 0 ORDER BY a.number`,
+      [String(row['store_key'])],
+    ),
+  )
+  if (rows.length === 0) return 'of a deleted account'
+  return `of ${rows.map((owner) => String(owner['id'])).join(', ')}`
+}
+
+/** `mayMove`: no server runs, and the database is whole, so that what has no row is left over. */
+export async function checkOrphans(
+  { database, blobs, clock }: Place & { clock: Clock },
+  { lastStart, mayMove }: { lastStart: number; mayMove: boolean },
+): Promise<Finding[]> {
+  const found = { files: 0, bytes: 0, moved: 0 }
+  for await (const file of unnamed({ database, blobs })) {
+    const bytes = await blobs.size(file)
+    if (bytes === undefined) continue // collected meanwhile
+    found.files++
+    found.bytes += bytes
+    if (mayMove && (await blobs.moveToTrash(file, clock.now()))) found.moved++
+  }
+  const findings: Finding[] = []
+  if (found.files > 0) {
+    const what = `${count(found.files, 'file')} (${toSize(found.bytes)}) in blobs/ that no store names`
+    const where =
+      found.moved > 0
+        ? `${found.moved} went to trash/, and are removed after 7 days`
+        : 'they stay; a start of the server sets them aside'
+    findings.push(problem('orphans', `${what}: ${where}`))
+  }
+  const foreign = await blobs.listForeign(lastStart)
+  if (foreign.length > 0) {
+    const text = `${count(foreign.length, 'file')} in blobs/ that this data has not written: the database may be older than they are`
+    findings.push(warning('orphans', text))
+  }
+  return findings.length > 0 ? findings : [ok('orphans', 'every file in blobs/ belongs to a store')]
+}
