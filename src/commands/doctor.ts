@@ -1,7 +1,11 @@
 // Owns `sync-node doctor`.
 import { ConfigError, readConfig, type Config, type Environment } from '../config.ts'
+import { lockIfThere } from '../database/lock.ts'
 import { checkup } from '../doctor/checkup.ts'
 import { ok, problem, type Finding } from '../doctor/finding.ts'
+import { journey } from '../doctor/journey/journey.ts'
+import { makeVisitor } from '../doctor/journey/visitor.ts'
+import * as operator from '../operator.ts'
 import { count } from '../units.ts'
 import {
   CommandError,
@@ -11,6 +15,7 @@ import {
   printJson,
   printable,
   say,
+  withData,
   type Command,
 } from './command.ts'
 import { progress } from './progress.ts'
@@ -36,13 +41,62 @@ prints what to write into nginx, Caddy or Apache for what does not work.`,
     }
     const findings: Finding[] = []
     const isJson = options['json'] === true
-    for await (const finding of lookAt(environment, options['deep'] === true)) {
+    const tell = (finding: Finding): void => {
       findings.push(finding)
       if (!isJson) show(finding)
     }
+    if (url === undefined) {
+      for await (const finding of lookAt(environment, options['deep'] === true)) tell(finding)
+    } else await travel(environment, readUrl(url), tell)
     if (isJson) printJson(findings)
     conclude(findings)
   },
+}
+
+function readUrl(text: string): URL {
+  const url = URL.parse(text)
+  if (url !== null && /^https?:$/.test(url.protocol) && !/[?#]/.test(text)) return url
+  throw new UsageError('takes an address such as https://sync.example.org')
+}
+
+const MOST_MS = 58_000
+
+/** Whatever happens, the temporary account goes; only a kill -9 leaves it. */
+async function travel(
+  environment: Environment,
+  url: URL,
+  tell: (finding: Finding) => void,
+): Promise<void> {
+  const stop = new AbortController()
+  const interrupt = (): void => stop.abort(new CommandError('Stopped before the end.'))
+  process.once('SIGINT', interrupt)
+  process.once('SIGTERM', interrupt)
+  await withData(environment, async (deps, config) => {
+    if (!isServed(config.root)) {
+      throw new CommandError('No server runs on this data: start it, and ask again on its machine.')
+    }
+    const late = AbortSignal.timeout(MOST_MS)
+    const signal = AbortSignal.any([stop.signal, late])
+    const visitor = await makeVisitor(deps)
+    try {
+      signal.throwIfAborted()
+      for await (const finding of journey({ url, config, visitor, signal })) tell(finding)
+    } catch (error) {
+      if (!late.aborted || stop.signal.aborted) throw error
+      tell(problem('time', 'not all could be looked at in a minute: the way is slow'))
+    } finally {
+      await operator.remove(deps, visitor).catch(() => {
+        say(`The temporary account is still there: sync-node account delete ${visitor.user} --yes`)
+      })
+    }
+  })
+}
+
+function isServed(root: string): boolean {
+  const lock = lockIfThere(root)
+  if (lock === 'taken') return true
+  lock?.close()
+  return false
 }
 
 async function* lookAt(environment: Environment, isDeep: boolean): AsyncGenerator<Finding> {

@@ -37,7 +37,8 @@ const IN_MEMORY = ':memory:'
 /** The statement that made each table, index, trigger and view, by name. */
 export async function schemaOf(database: Database): Promise<Map<string, string>> {
   const { rows } = await database.execute(
-    sql(`SELECT type || ' ' || name AS name, sql FROM sqlite_master WHERE sql IS NOT NULL`),
+    sql(`SELECT type || ' ' || name AS name, sql FROM sqlite_master
+         WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'`),
   )
   return new Map(rows.map((row) => [String(row['name']), String(row['sql'])]))
 }

@@ -1,47 +1,13 @@
 // Owns what every answer carries. Each is made once, with all its headers: a header added afterwards
 // costs the adapter a second set.
+import { ALLOWED, EXPOSED } from '../headers.ts'
 import type { Store } from '../store.ts'
 import { versionHeaders } from '../store.ts'
-
-const EXPOSED = [
-  'Accept-Ranges',
-  'Allow',
-  'Content-Disposition',
-  'Content-Length',
-  'Content-Range',
-  'Content-Security-Policy',
-  'ETag',
-  'Last-Modified',
-  'Repr-Digest',
-  'Retry-After',
-  'WWW-Authenticate',
-  'X-Content-Type-Options',
-  'X-Request-Id',
-  'X-Sync-Key',
-  'X-Sync-Meta',
-  'X-Sync-Quota-Limit',
-  'X-Sync-Quota-Used',
-  'X-Sync-Token',
-].join(', ')
-
-const ALLOWED = [
-  'Authorization',
-  'Content-Digest',
-  'Content-Type',
-  'If-Match',
-  'If-None-Match',
-  'If-Range',
-  'Last-Event-ID',
-  'Range',
-  'Repr-Digest',
-  'X-Sync-Meta',
-  'X-Sync-Token',
-].join(', ')
 
 /** On every answer: any origin may ask, without credentials, and a browser guesses no type. */
 const COMMON_HEADERS = {
   'Access-Control-Allow-Origin': '*',
-  'Access-Control-Expose-Headers': EXPOSED,
+  'Access-Control-Expose-Headers': EXPOSED.join(', '),
   'X-Content-Type-Options': 'nosniff',
 }
 
@@ -95,7 +61,7 @@ export const preflight = (): Response =>
       ...API_HEADERS,
       Allow: 'GET, HEAD, PUT, POST, DELETE, OPTIONS',
       'Access-Control-Allow-Methods': 'GET, HEAD, PUT, POST, DELETE',
-      'Access-Control-Allow-Headers': ALLOWED,
+      'Access-Control-Allow-Headers': ALLOWED.join(', '),
       'Access-Control-Max-Age': '7200',
     },
   })

@@ -35,6 +35,8 @@ export interface Installation {
   root: string
   /** Starts `serve` and waits until it says where it listens. */
   serve(environment?: Environment): Promise<Server>
+  /** Starts a command; `says` waits for what it prints. */
+  launch(args: string[], environment?: Environment): Child
   /** Runs a command to its end. */
   run(args: string[], environment?: Environment): Promise<Ran>
 }
@@ -61,7 +63,7 @@ export function install(t: TestContext, command: string[] = EXECUTABLE): Install
     rmSync(folder, { recursive: true, force: true })
   })
 
-  function launch(args: string[], environment: Environment): Child {
+  function launch(args: string[], environment: Environment = {}): Child {
     const child = start([...command, ...args], { folder, environment })
     running.add(child)
     void child.ended.then(() => running.delete(child))
@@ -71,6 +73,7 @@ export function install(t: TestContext, command: string[] = EXECUTABLE): Install
   return {
     folder,
     root: join(folder, 'data'),
+    launch,
     async serve(environment = {}) {
       const child = launch(['serve'], environment)
       const url = await child.says(/listens on (http:\/\/[^\s",]+)/)
