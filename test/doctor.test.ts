@@ -306,7 +306,7 @@ describe('sync-node doctor names of a database', () => {
       damage()
       const found = problemsOf(await examineUntouched(here))
       const [first] = found.filter(({ check }) => check === 'database')
-      assert.match(first?.text ?? '', /restore a backup/, JSON.stringify(found))
+      assert.match(first?.text ?? '', /is damaged.*restore a backup/, JSON.stringify(found))
     }
   })
 

@@ -82,7 +82,11 @@ async function* checkData(checkup: Checkup, lock: Lock | 'taken' | undefined): F
   try {
     database = inspect(path, { isAlone: lock !== undefined && lock !== 'taken' })
   } catch (error) {
-    const text = `sync-node.db cannot be opened (${(error as Error).message}): restore a backup`
+    const { code = '', message } = error as NodeJS.ErrnoException
+    const isDamaged = ['SQLITE_CORRUPT', 'SQLITE_NOTADB'].includes(code)
+    const text = isDamaged
+      ? `sync-node.db is damaged (${message}): restore a backup`
+      : `sync-node.db cannot be opened: ${message}`
     yield problem('database', text)
     yield checks.checkSecret(checkup.config, undefined)
     return
@@ -110,19 +114,20 @@ async function* checkDatabase(
 ): Findings {
   const { config, isDeep } = checkup
   const isServing = lock === 'taken'
-  const integrity = await checks.checkIntegrity(database, isDeep)
-  yield integrity
+  const integrity = await attempt('database', () => checks.checkIntegrity(database, isDeep))
+  yield* integrity
+  const isWhole = integrity.every(({ level }) => level === 'ok')
   const node = await readNode(database)
   yield* await attempt('secret', () => checks.checkSecret(config, node?.secret))
   yield* await attempt('clock', () => checkClock(node?.newest, { isServing }))
   yield* await attempt('log', () => checks.checkLog(join(config.root, 'sync-node.db'), isServing))
-  if (node === undefined && integrity.level === 'problem') return
+  if (node === undefined && !isWhole) return
   yield* await attempt('references', () => checks.checkReferences(database))
   const schema = await attempt('schema', () => checks.checkSchemaOf(database))
   yield* schema
   if (node === undefined || schema.some(({ level }) => level === 'problem')) return
   yield* await attempt('sums', () => checks.checkSums(database))
-  const mayMove = lock !== undefined && !isServing && integrity.level === 'ok'
+  const mayMove = lock !== undefined && !isServing && isWhole
   yield* checkFiles(checkup, { database, node, isServing, mayMove })
 }
 
