@@ -50,6 +50,7 @@ async function bundle(): Promise<void> {
       'sync-node': 'src/main.ts',
       writer: 'src/database/writer.ts',
       check: 'src/database/check.ts',
+      copy: 'src/database/copy.ts',
     },
     outdir: 'dist',
     outExtension: { '.js': '.cjs' },

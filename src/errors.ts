@@ -1,4 +1,4 @@
-// Owns the closed list of error codes, and the error that carries one to the edge.
+// Owns the closed list of error codes, the error that carries one to the edge, and the one for operators.
 
 /** The codes of the protocol's table *Errors*. */
 export type ErrorCode =
@@ -44,6 +44,9 @@ export class SyncError extends Error {
     this.extras = extras
   }
 }
+
+/** What an operator asked for cannot be done: the message is one line that says why. */
+export class Refusal extends Error {}
 
 export const malformed = (detail: string): SyncError => new SyncError('REQ01', detail)
 

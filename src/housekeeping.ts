@@ -1,6 +1,7 @@
 // Owns what is done in the background, a little at a time: what expired, what was superseded, what a
 // deleted account left. No transaction of it touches more than 1,000 rows.
 import { TimeSpan } from 'oslo'
+import * as copies from './copies.ts'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { isOwned } from './quota.ts'
@@ -12,7 +13,7 @@ const TRASH_MS = new TimeSpan(7, 'd').milliseconds()
 const TOMBSTONE_MS = new TimeSpan(180, 'd').milliseconds()
 const VACUUM_PAGES = 500
 
-type HousekeepingDeps = Pick<Deps, 'blobs' | 'clock' | 'database' | 'log' | 'space'>
+type HousekeepingDeps = Pick<Deps, 'blobs' | 'clock' | 'config' | 'database' | 'log' | 'space'>
 
 export interface Housekeeping {
   /** Does all that is due, as it is done each minute; does not start twice at once. */
@@ -29,6 +30,7 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
   async function round(): Promise<void> {
     try {
       for (const expired of EXPIRED) await inSlices(deps, expired, isDue)
+      await copies.clean(deps)
       await forgetTombstones(deps, isDue)
       await buryDead(deps, isDue)
       await collectGarbage(deps, isDue)
@@ -172,9 +174,12 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
   return true
 }
 
-/** Removes superseded files once nobody can be about to open them, and no backup holds them. */
+/**
+ * Removes superseded files once nobody can be about to open them, and no copy of the database needs
+ * them. A hold that has run out still counts: its copy goes first, in the next round.
+ */
 async function collectGarbage(
-  { blobs, clock, database }: HousekeepingDeps,
+  { blobs, database }: HousekeepingDeps,
   isDue: () => boolean,
 ): Promise<void> {
   while (isDue()) {
@@ -182,8 +187,8 @@ async function collectGarbage(
       sql(
         `SELECT store_file FROM blob_garbage
          WHERE since <= (SELECT newest FROM node) - ?
-           AND NOT EXISTS (SELECT 1 FROM hold WHERE until > ?) LIMIT ${SLICE}`,
-        [GRACE_MS, clock.now()],
+           AND NOT EXISTS (SELECT 1 FROM hold) LIMIT ${SLICE}`,
+        [GRACE_MS],
       ),
     )
     const files = rows.map((row) => String(row['store_file']))

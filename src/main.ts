@@ -7,6 +7,7 @@ import {
   accountList,
   accountShow,
 } from './commands/account.ts'
+import { backup } from './commands/backup.ts'
 import {
   CommandError,
   UsageError,
@@ -21,11 +22,14 @@ import { healthcheck } from './commands/healthcheck.ts'
 import { commandHelp, help } from './commands/help.ts'
 import { invite } from './commands/invite.ts'
 import { reset } from './commands/reset.ts'
+import { restore } from './commands/restore.ts'
+import { rollback } from './commands/rollback.ts'
 import { serve } from './commands/serve.ts'
 import { sessions } from './commands/sessions.ts'
+import { verify } from './commands/verify.ts'
 import { version } from './commands/version.ts'
 import { ConfigError } from './config.ts'
-import { SyncError } from './errors.ts'
+import { Refusal, SyncError } from './errors.ts'
 import { StartError } from './node.ts'
 
 const COMMANDS: Command[] = [
@@ -39,6 +43,10 @@ const COMMANDS: Command[] = [
   sessions,
   invite,
   reset,
+  backup,
+  verify,
+  restore,
+  rollback,
   doctor,
   healthcheck,
   config,
@@ -77,7 +85,7 @@ function explain(command: Command, error: unknown): number {
     say(`sync-node ${command.name}: ${error.message}; see sync-node ${command.name} --help`)
     return 2
   }
-  const isKnown = [CommandError, ConfigError, StartError, SyncError].some(
+  const isKnown = [CommandError, ConfigError, Refusal, StartError, SyncError].some(
     (kind) => error instanceof kind,
   )
   const { message, stack, code } = error as NodeJS.ErrnoException

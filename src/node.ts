@@ -9,8 +9,9 @@ import type { CheckMessage } from './database/check.ts'
 import { sql, type Database } from './database/database.ts'
 import { UnusableDatabase, open as openDatabase, type OpenDatabase } from './database/embedded.ts'
 import { lock as takeLock, type Lock } from './database/lock.ts'
-import { SchemaError, checkSchema, isFresh, migrate } from './database/migrate.ts'
+import { checkSchema, isFresh, migrate, nextSchema } from './database/migrate.ts'
 import type { Deps } from './deps.ts'
+import { Refusal } from './errors.ts'
 import { createFolder } from './folder.ts'
 import { housekeeping, sweep } from './housekeeping.ts'
 import { listenForMetrics } from './http/metrics.ts'
@@ -20,11 +21,13 @@ import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
 import { openMailer, type Mailer } from './mail.ts'
 import { openMetrics, type Metrics } from './metrics.ts'
-import { commitDateMs, startWorker } from './packed.ts'
+import { commitDateMs, startWorker, version } from './packed.ts'
 import { passwords } from './password.ts'
+import { isUnfinished } from './restore.ts'
 import * as secrets from './secret.ts'
 import { openSpace } from './space.ts'
 import { randomBytes, unique } from './token.ts'
+import { keepCopy } from './upgrade.ts'
 
 /** A node cannot start: the message is one line that says what to do. */
 export class StartError extends Error {}
@@ -179,12 +182,13 @@ async function openData(config: Config, opening: Opening) {
   )
   const database: OpenDatabase = { ...file, ...yielding(file, space) }
   try {
-    await prepareSchema(database, { root, check: keys.check, time, isServer })
-    const { startNumber, newest, wasClean } = await readNode(database, isServer)
+    await prepareSchema({ config, database, log, space }, { check: keys.check, time, isServer })
+    const { start: earlier, newest, wasClean } = await readNode(database)
+    if (isServer) await countStart(database)
     const clock = guardedClock(time, commitDateMs, newest)
     if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
     const random = randomBytes
-    const blobs = await openBlobs({ root, start: startNumber, random, unique, onFatal })
+    const blobs = await openBlobs({ root, start: earlier + 1, random, unique, onFatal })
     const deps: Deps = {
       config,
       database,
@@ -244,6 +248,9 @@ function refuseLoss(
   { root, secretKey }: Config,
   { isThere, isServer }: { isThere: boolean; isServer: boolean },
 ): void {
+  if (isUnfinished(root)) {
+    throw new StartError(`A restore into ${root} did not come to its end: do it again.`)
+  }
   if (!isThere && !isServer) {
     throw new StartError(`${root} holds no data: set STATIC_ROOT to the server's folder.`)
   }
@@ -260,7 +267,7 @@ function refuseLoss(
 }
 
 function explain(error: unknown): never {
-  if (error instanceof SchemaError) throw new StartError(error.message)
+  if (error instanceof Refusal) throw new StartError(error.message)
   const { code, message } = error as { code?: string; message: string }
   if (code === 'SQLITE_NOTADB' || code === 'SQLITE_CORRUPT') {
     throw new StartError(`sync-node.db is damaged (${message}): restore a backup.`)
@@ -290,17 +297,25 @@ function yielding(
 }
 
 async function prepareSchema(
-  database: Database,
-  options: { root: string; check: string; time: TimeSource; isServer: boolean },
+  deps: Pick<Deps, 'config' | 'database' | 'log' | 'space'>,
+  options: { check: string; time: TimeSource; isServer: boolean },
 ): Promise<void> {
-  const { root, check, time, isServer } = options
-  if (!(await isFresh(database))) await checkSecret(database, check)
-  else if (existsSync(join(root, 'blobs'))) {
+  const { config, database, log } = deps
+  const { check, time, isServer } = options
+  const isNew = await isFresh(database)
+  if (!isNew) await checkSecret(database, check)
+  else if (existsSync(join(config.root, 'blobs'))) {
     throw new StartError(
-      `sync-node.db in ${root} is empty, but values are there: restore a backup.`,
+      `sync-node.db in ${config.root} is empty, but values are there: restore a backup.`,
     )
   }
   if (!isServer) return checkSchema(database)
+  const next = await nextSchema(database)
+  if (!isNew && next !== null) {
+    log.info(`the data is upgraded to schema ${next}: \`sync-node rollback\` goes back, for 7 days`)
+    const { newest } = await readNode(database)
+    await keepCopy({ ...deps, clock: guardedClock(time, commitDateMs, newest) }, next)
+  }
   const newest = Math.max(time.wall(), commitDateMs)
   await migrate(database, [
     sql(
@@ -320,28 +335,32 @@ async function checkSecret(database: Database, check: string): Promise<void> {
   )
 }
 
-/** What the node row says; a server's start counts, and begins a new range of the history. */
-async function readNode(
-  database: Database,
-  isServer: boolean,
-): Promise<{ startNumber: number; newest: number; wasClean: boolean }> {
+interface NodeRow {
+  start: number
+  newest: number
+  wasClean: boolean
+}
+
+async function readNode(database: Database): Promise<NodeRow> {
   const { rows } = await database.execute('SELECT start, newest, is_clean FROM node')
   const [row] = rows
-  if (isServer) {
-    const nonce = Buffer.from(randomBytes(4)).readUInt32BE()
-    await database.batch(
-      [
-        sql('UPDATE node SET start = start + 1, is_clean = 0'),
-        sql('INSERT OR REPLACE INTO feed_start SELECT seq + 1, ? FROM node', [nonce]),
-      ],
-      'write',
-    )
-  }
   return {
-    startNumber: Number(row?.['start']) + 1,
+    start: Number(row?.['start']),
     newest: Number(row?.['newest']),
     wasClean: row?.['is_clean'] === 1,
   }
+}
+
+/** A server's start counts, and begins a new range of the history. */
+async function countStart(database: Database): Promise<void> {
+  const nonce = Buffer.from(randomBytes(4)).readUInt32BE()
+  await database.batch(
+    [
+      sql('UPDATE node SET start = start + 1, is_clean = 0, version = ?', [version]),
+      sql('INSERT OR REPLACE INTO feed_start SELECT seq + 1, ? FROM node', [nonce]),
+    ],
+    'write',
+  )
 }
 
 /** What need not be done before the first answer. */

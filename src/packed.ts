@@ -35,7 +35,7 @@ export function listMigrations(): string[] {
 }
 
 /** Starts `src/database/<name>.ts` on a thread of its own. */
-export function startWorker(name: 'writer' | 'check', workerData: unknown): Worker {
+export function startWorker(name: 'writer' | 'check' | 'copy', workerData: unknown): Worker {
   // No execArgv in the executable: with one, Node would read NODE_OPTIONS for the worker.
   if (source === null) {
     return new Worker(readAsset(`${name}.cjs`), { eval: true, name, workerData })

@@ -10,6 +10,8 @@ export interface Space {
   /** Throws SIZE03 unless `bytes` more may be written. */
   check(bytes: number): void
   isLow(): boolean
+  /** Bytes that may still be written, above the floor. */
+  room(): number
   /** Bytes that are free on the disk. */
   free(): number
   /** Bytes of the write-ahead log. */
@@ -53,6 +55,7 @@ export function openSpace(root: string, uptime: () => number, floorBytes = FLOOR
       if (room() < bytes) throw diskFull()
     },
     isLow: () => room() < 0,
+    room,
     free: () => look().free,
     wal: () => look().walBytes,
     giveUpReserve() {

@@ -1,5 +1,6 @@
 // Owns what a command is, and what all of them do alike: arguments, opening the data, talk on stderr,
 // data on stdout.
+import { statSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
 import { readConfig, type Config, type Environment } from '../config.ts'
@@ -82,6 +83,15 @@ export async function withData(
   }
 }
 
+/** What root does in the folder of another is done as that one: what it makes there is theirs. */
+export function actAsOwner(root: string): void {
+  const owner = statSync(root, { throwIfNoEntry: false })
+  if (process.getuid?.() !== 0 || owner === undefined || owner.uid === 0) return
+  process.setgroups?.([])
+  process.setgid?.(owner.gid)
+  process.setuid?.(owner.uid)
+}
+
 /** Runs `work` on the account with this id or handle. */
 export async function withAccount(
   environment: Environment,
@@ -105,6 +115,20 @@ export async function confirm({ options }: Given, question: string): Promise<voi
   const answer = await terminal.question(`${question} [y/N] `)
   terminal.close()
   if (!/^y(es)?$/i.test(answer.trim())) throw new CommandError('Nothing was done.')
+}
+
+/** Runs `work` with what tells it to stop: SIGINT or SIGTERM. The second of either ends all at once. */
+export async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const stop = new AbortController()
+  const abort = (): void => stop.abort(new CommandError('Interrupted.'))
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, abort)
+  try {
+    await work(stop.signal)
+  } catch (error) {
+    throw stop.signal.aborted ? stop.signal.reason : error
+  } finally {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, abort)
+  }
 }
 
 export function say(line: string): void {

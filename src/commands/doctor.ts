@@ -18,7 +18,7 @@ import {
   withData,
   type Command,
 } from './command.ts'
-import { progress } from './progress.ts'
+import { openBar } from './progress.ts'
 
 export const doctor: Command = {
   name: 'doctor',
@@ -105,15 +105,14 @@ async function* lookAt(environment: Environment, isDeep: boolean): AsyncGenerato
   if (errors.length === 0) yield ok('settings', '`sync-node config` prints them')
   if (config === null) return
   say(`Data: ${config.root}`)
-  const bar = progress('values')
+  const bar = openBar()
   try {
-    const onProgress = isDeep ? bar.show : () => undefined
-    for await (const finding of checkup({ config, isDeep, onProgress })) {
-      bar.clear()
+    for await (const finding of checkup({ config, isDeep, progress: bar })) {
+      bar.end()
       yield finding
     }
   } finally {
-    bar.clear()
+    bar.end()
   }
 }
 

@@ -1,11 +1,9 @@
 // Owns the schema: the embedded migrations, each applied once, in order, whole, and never changed after.
 import { hash } from 'node:crypto'
 import { LibsqlError } from '@libsql/core/api'
+import { Refusal } from '../errors.ts'
 import { listMigrations, readAsset } from '../packed.ts'
 import { sql, type Database, type Statement } from './database.ts'
-
-/** The data and this program do not fit: the message says what to do. */
-export class SchemaError extends Error {}
 
 interface Migration {
   number: number
@@ -19,52 +17,60 @@ export async function isFresh(database: Database): Promise<boolean> {
   return (await applied(database)).size === 0
 }
 
-/** Applies what is pending; `first` is added to the first migration's transaction. */
+/** Applies what is pending, all of it or nothing; `first` comes after the first migration. */
 export async function migrate(database: Database, first: Statement[]): Promise<void> {
-  for (const migration of await pending(database)) {
-    const { number, name, text, checksum } = migration
-    await database.batch(
-      [
-        ...split(text).map((statement) => sql(statement)),
-        ...(number === 1 ? first : []),
-        sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
-          number,
-          name,
-          checksum,
-        ]),
-        sql('UPDATE node SET schema = ?', [number]),
-      ],
-      'write',
-    )
-  }
+  const missing = await pending(database)
+  if (missing.length === 0) return
+  await database.batch(
+    missing.flatMap(({ number, name, text, checksum }) => [
+      ...split(text).map((statement) => sql(statement)),
+      ...(number === 1 ? first : []),
+      sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
+        number,
+        name,
+        checksum,
+      ]),
+      sql('UPDATE node SET schema = ?', [number]),
+    ]),
+    'write',
+  )
 }
 
-/** For a command, which changes no schema: throws SchemaError unless the data has this program's. */
+/** The schema that the data is to be brought to; null when it is there. Throws Refusal. */
+export async function nextSchema(database: Database): Promise<number | null> {
+  return (await pending(database)).at(-1)?.number ?? null
+}
+
+/** For a command, which changes no schema: throws Refusal unless the data has this program's. */
 export async function checkSchema(database: Database): Promise<void> {
   const missing = await pending(database)
   if (missing.length > 0) {
-    throw new SchemaError(
-      'The data is older than this program: start the server once to upgrade it.',
-    )
+    throw new Refusal('The data is older than this program: start the server once to upgrade it.')
   }
 }
 
 async function pending(database: Database): Promise<Migration[]> {
   const done = await applied(database)
+  const known = checkApplied(done)
+  return known.filter(({ number }) => !done.has(number))
+}
+
+/** Throws Refusal unless this program knows all that was applied; answers all that it knows. */
+export function checkApplied(done: Map<number, string>): Migration[] {
   const known = listMigrations().map(load)
   const newest = known.at(-1)?.number ?? 0
   for (const [number, checksum] of done) {
     const migration = known.find((one) => one.number === number)
     if (migration === undefined && number > newest) {
-      throw new SchemaError(
+      throw new Refusal(
         'The data was written by a newer sync-node: use that one, or restore a backup from before.',
       )
     }
     if (migration?.checksum !== checksum) {
-      throw new SchemaError(`The data was made by another migration ${number} than this program's.`)
+      throw new Refusal(`The data was made by another migration ${number} than this program's.`)
     }
   }
-  return known.filter(({ number }) => !done.has(number))
+  return known
 }
 
 async function applied(database: Database): Promise<Map<number, string>> {

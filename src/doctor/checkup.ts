@@ -2,6 +2,7 @@
 // move, and goes on as far as what is left can be read.
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Progress } from '../backup.ts'
 import { openBlobs } from '../blobs/disk.ts'
 import { guardedClock, machineTime } from '../clock.ts'
 import type { Config } from '../config.ts'
@@ -22,8 +23,8 @@ export interface Checkup {
   config: Config
   /** Every byte of every value is read. */
   isDeep: boolean
-  /** So many bytes of so many have been looked at. */
-  onProgress: (done: number, total: number) => void
+  /** Told of the bytes of values that are read. */
+  progress: Pick<Progress, 'begin' | 'add'>
 }
 
 type Findings = AsyncGenerator<Finding>
@@ -132,7 +133,7 @@ async function* checkDatabase(
 }
 
 async function* checkFiles(
-  { config: { root }, isDeep, onProgress }: Checkup,
+  { config: { root }, isDeep, progress }: Checkup,
   {
     database,
     node,
@@ -153,8 +154,8 @@ async function* checkFiles(
     onFatal: () => undefined,
   })
   try {
-    let done = 0
-    const seen = (bytes: number): void => onProgress((done += bytes), node.bytes)
+    if (isDeep) progress.begin('values', node.bytes)
+    const seen = isDeep ? progress.add : () => undefined
     yield* await attempt('values', () => checkValues({ database, blobs }, { isDeep, seen }))
     const clock = guardedClock(machineTime, commitDateMs, node.newest)
     yield* await attempt('orphans', () =>

@@ -28,6 +28,8 @@ export interface Server {
   ended: Promise<Ended>
 }
 
+type Child = ReturnType<typeof start>
+
 export interface Installation {
   /** Where everything is started. */
   folder: string
@@ -86,8 +88,6 @@ export function install(t: TestContext, command: string[] = EXECUTABLE): Install
     },
   }
 }
-
-type Child = ReturnType<typeof start>
 
 function start(
   [program = '', ...args]: string[],

@@ -1,0 +1,50 @@
+// Owns `sync-node restore`.
+import { open } from 'node:fs/promises'
+import { readConfig } from '../config.ts'
+import type { Bytes } from '../archive.ts'
+import { restore as restoreBackup } from '../restore.ts'
+import { deriveKeys } from '../secret.ts'
+import { CommandError, actAsOwner, interruptible, say, type Command } from './command.ts'
+import { toSize, toTime } from '../units.ts'
+import { openBar } from './progress.ts'
+
+export const restore: Command = {
+  name: 'restore',
+  takes: ['FILE'],
+  summary: 'bring back a backup, into an empty STATIC_ROOT',
+  details:
+    'It is verified first: nothing is written of one that is not whole. When the server runs on it,\n' +
+    'clients find out by themselves, and send again what only they have.',
+  async run({ positionals: [file = ''] }, environment) {
+    const { root, secretKey } = readConfig(environment)
+    say(`Data: ${root}`)
+    const opened = await open(file, 'r')
+    try {
+      const stat = await opened.stat()
+      if (!stat.isFile()) throw new CommandError(`${file} is not a file: it is read twice.`)
+      const read = (): Bytes => opened.createReadStream({ start: 0, autoClose: false })
+      actAsOwner(root)
+      process.umask(0o077)
+      const bar = openBar()
+      await interruptible(async (signal) => {
+        const { manifest, secretCheck } = await restoreBackup(root, {
+          ...bar,
+          bytes: stat.size,
+          read,
+          signal,
+        }).finally(() => bar.end())
+        const { accounts, stores, bytes, created, version, damaged } = manifest
+        say(`${accounts} accounts, ${stores} stores, ${toSize(bytes)}, of ${toTime(created)} UTC`)
+        if (damaged.length > 0) say(`${damaged.length} values were damaged already.`)
+        if (secretKey === null && !manifest.secret) {
+          say('The secret is not in the backup: set SECRET_KEY as it was.')
+        } else if (secretKey !== null && deriveKeys(secretKey).check !== secretCheck) {
+          say('SECRET_KEY is not what this data was made with: set it as it was.')
+        }
+        say(`Restored. Start the server, ${version} or newer: clients sync again by themselves.`)
+      })
+    } finally {
+      await opened.close()
+    }
+  },
+}

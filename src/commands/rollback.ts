@@ -1,0 +1,33 @@
+// Owns `sync-node rollback`.
+import { readConfig } from '../config.ts'
+import { openWayBack } from '../upgrade.ts'
+import { YES_OPTION, actAsOwner, confirm, say, type Command } from './command.ts'
+import { toTime } from '../units.ts'
+
+export const rollback: Command = {
+  name: 'rollback',
+  takes: [],
+  options: YES_OPTION,
+  summary: 'go back to the data as it was before the last upgrade; the server is stopped',
+  details:
+    'For 7 days after an upgrade that changed the schema. It says first what is lost, and asks.',
+  async run(given, environment) {
+    const { root } = readConfig(environment)
+    say(`Data: ${root}`)
+    actAsOwner(root)
+    const way = await openWayBack(root)
+    try {
+      const { written, created, deleted, accounts } = way.lost
+      say(`Going back to ${toTime(way.since)} UTC, before the upgrade. What was done since is lost:
+  ${written} stores were written, ${created} created, ${deleted} deleted; ${accounts} accounts were made;
+  and all that changed in permissions, passwords and sessions.`)
+      await confirm(given, 'Go back?')
+      await way.go()
+    } finally {
+      way.close()
+    }
+    const before =
+      way.version === null ? 'the sync-node that you had before' : `sync-node ${way.version}`
+    say(`Done. Start ${before} now: a newer one upgrades the data again.`)
+  },
+}

@@ -1,0 +1,158 @@
+// Owns restoring a backup into an empty folder: nothing is written for one that is not whole, and what
+// a crash leaves behind is marked, so that nobody takes it for data.
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync } from 'node:fs'
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { isDeepStrictEqual } from 'node:util'
+import { broken, type Bytes } from './archive.ts'
+import type { Progress } from './backup.ts'
+import { work } from './copies.ts'
+import { lock as takeLock } from './database/lock.ts'
+import { checkApplied } from './database/migrate.ts'
+import { connect } from './database/sqlite.ts'
+import { Refusal } from './errors.ts'
+import { createFolder, syncFolder } from './folder.ts'
+import { DATABASE, SECRET, VALUES, sumsOf, valuesIn, type Manifest } from './manifest.ts'
+import { deriveKeys } from './secret.ts'
+import { openSpace } from './space.ts'
+import { verify, type Verified } from './verify.ts'
+
+const MARKER = 'restoring'
+// The database has its name when all else is there.
+const UNNAMED = 'restoring.db'
+const MADE = [SECRET, 'blobs', UNNAMED, DATABASE]
+const ANYWHERE = ['lost+found', 'lock', 'lock-journal']
+const SYNC_EVERY_BYTES = 8 * 1024 * 1024
+
+export interface Restored {
+  manifest: Manifest
+  /** What tells the secret that the data was made with. */
+  secretCheck: string
+}
+
+export interface Restoring extends Progress {
+  /** The backup from its beginning, of so many bytes; it is read twice. */
+  read(): Bytes
+  bytes: number
+}
+
+/** True when a restore into this folder did not come to its end. */
+export const isUnfinished = (root: string): boolean => existsSync(join(root, MARKER))
+
+/** When it resolves, the data survives a power cut. Throws Refusal. */
+export async function restore(root: string, restoring: Restoring): Promise<Restored> {
+  checkEmpty(root)
+  const { manifest } = await verify(told('verifying', restoring))
+  checkRoom(root, manifest)
+  const isNew = !existsSync(root)
+  await createFolder(root)
+  const lock = takeLock(root)
+  if (lock === 'taken') throw new Refusal(`${root} is in use by another sync-node.`)
+  try {
+    checkEmpty(root)
+    return await fill(root, restoring)
+  } catch (error) {
+    await clear(root)
+    await rm(join(root, MARKER), { force: true })
+    if (isNew) await rm(root, { recursive: true })
+    throw error
+  } finally {
+    lock.close()
+  }
+}
+
+/** Throws Refusal unless there is nothing, or only what an earlier restore left. */
+function checkEmpty(root: string): void {
+  if (!existsSync(root)) return
+  const mayBe = isUnfinished(root) ? [...ANYWHERE, ...MADE, MARKER] : ANYWHERE
+  if (readdirSync(root).every((name) => mayBe.includes(name))) return
+  throw new Refusal(`${root} is not empty: set STATIC_ROOT to an empty folder, or one to be made.`)
+}
+
+function checkRoom(root: string, { database, files }: Manifest): void {
+  let folder = root
+  while (!existsSync(folder)) folder = dirname(folder)
+  const missing = database.bytes + files.bytes - openSpace(folder, () => performance.now()).room()
+  if (missing <= 0) return
+  throw new Refusal(
+    `There is no room on the disk for ${root}: ${Math.ceil(missing / 2 ** 20)} MiB more are needed.`,
+  )
+}
+
+async function* told(what: string, { read, bytes, signal, begin, add }: Restoring): Bytes {
+  begin(what, bytes)
+  for await (const chunk of read()) {
+    signal.throwIfAborted()
+    add(chunk.length)
+    yield chunk
+  }
+}
+
+async function clear(root: string): Promise<void> {
+  for (const name of MADE) await rm(join(root, name), { recursive: true, force: true })
+}
+
+async function fill(root: string, restoring: Restoring): Promise<Restored> {
+  await writeFile(join(root, MARKER), [])
+  await syncFolder(root)
+  await clear(root)
+  await mkdir(join(root, 'blobs'), { mode: 0o700 })
+  const found = await verify(told('restoring', restoring), (name, body) =>
+    writeFile(join(root, name === DATABASE ? UNNAMED : name), body),
+  )
+  const secretCheck = await checkDatabase(root, found, restoring.signal)
+  for (const folder of [join(root, VALUES), root]) await syncFolder(folder)
+  await rename(join(root, UNNAMED), join(root, DATABASE))
+  await syncFolder(root)
+  await rm(join(root, MARKER))
+  await syncFolder(root)
+  return { manifest: found.manifest, secretCheck }
+}
+
+/** A file that survives a power cut as soon as its folder is synced. */
+async function writeFile(path: string, chunks: Bytes | Uint8Array[]): Promise<void> {
+  const file = await open(path, 'w', 0o600)
+  try {
+    let unsynced = 0
+    for await (const chunk of chunks) {
+      await file.writeFile(chunk)
+      unsynced += chunk.length
+      if (unsynced < SYNC_EVERY_BYTES) continue
+      unsynced = 0
+      await file.datasync()
+    }
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** What the backup says is what its database says; answers the check value of its secret. */
+async function checkDatabase(
+  root: string,
+  { manifest, sums, heads }: Verified,
+  signal: AbortSignal,
+): Promise<string> {
+  const at = join(root, UNNAMED)
+  const found = await work({ name: 'inspect', at }, signal)
+  if (found === null || found.problems.length > 0) throw broken(found?.problems)
+  checkApplied(new Map(found.migrations))
+  const { accounts, stores, bytes, schema, damaged } = manifest
+  const small = damaged.filter(({ file }) => file === null).map(({ store }) => store)
+  const isAsSaid = isDeepStrictEqual(
+    [found.accounts, found.stores, found.bytes, found.migrations.at(-1)?.[0], found.damaged],
+    [accounts, stores, bytes, schema, small],
+  )
+  const copy = connect(at, { writes: false, busyTimeoutMs: 0 })
+  const listed = createHash('sha256')
+  for (const line of sumsOf(heads, valuesIn(copy, damaged))) listed.update(line)
+  copy.database.close()
+  if (!isAsSaid || !listed.digest().equals(sums)) throw broken()
+  if (manifest.secret) {
+    const secret = (await readFile(join(root, SECRET), 'utf8')).trim()
+    if (deriveKeys(secret).check !== found.secretCheck) throw broken()
+  }
+  return found.secretCheck
+}
