@@ -2,7 +2,7 @@
 // a crash leaves behind is marked, so that nobody takes it for data.
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { isDeepStrictEqual } from 'node:util'
@@ -25,6 +25,7 @@ const UNNAMED = 'restoring.db'
 const MADE = [SECRET, 'blobs', UNNAMED, DATABASE]
 const ANYWHERE = ['lost+found', 'lock', 'lock-journal']
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
+const MAX_SYNCS = 8
 
 export interface Restored {
   manifest: Manifest
@@ -95,13 +96,16 @@ async function clear(root: string): Promise<void> {
 }
 
 async function fill(root: string, restoring: Restoring): Promise<Restored> {
-  await writeFile(join(root, MARKER), [])
+  const files = keeper()
+  await files.keep(join(root, MARKER), [])
+  await files.settle()
   await syncFolder(root)
   await clear(root)
   await mkdir(join(root, 'blobs'), { mode: 0o700 })
   const found = await verify(told('restoring', restoring), (name, body) =>
-    writeFile(join(root, name === DATABASE ? UNNAMED : name), body),
+    files.keep(join(root, name === DATABASE ? UNNAMED : name), body),
   )
+  await files.settle()
   const secretCheck = await checkDatabase(root, found, restoring.signal)
   for (const folder of [join(root, VALUES), root]) await syncFolder(folder)
   await rename(join(root, UNNAMED), join(root, DATABASE))
@@ -111,10 +115,16 @@ async function fill(root: string, restoring: Restoring): Promise<Restored> {
   return { manifest: found.manifest, secretCheck }
 }
 
-/** A file that survives a power cut as soon as its folder is synced. */
-async function writeFile(path: string, chunks: Bytes | Uint8Array[]): Promise<void> {
-  const file = await open(path, 'w', 0o600)
-  try {
+/** Writes files; those given survive a power cut when it has settled, and their folder is synced. */
+function keeper() {
+  const syncing = new Set<Promise<void>>()
+  let failure: Error | undefined
+  async function sync(file: FileHandle): Promise<void> {
+    await file.sync().catch((error: Error) => (failure ??= error))
+    await file.close()
+  }
+
+  async function write(file: FileHandle, chunks: Bytes | Uint8Array[]): Promise<void> {
     let unsynced = 0
     for await (const chunk of chunks) {
       await file.writeFile(chunk)
@@ -123,9 +133,27 @@ async function writeFile(path: string, chunks: Bytes | Uint8Array[]): Promise<vo
       unsynced = 0
       await file.datasync()
     }
-    await file.sync()
-  } finally {
-    await file.close()
+  }
+
+  return {
+    async keep(path: string, chunks: Bytes | Uint8Array[]): Promise<void> {
+      const file = await open(path, 'w', 0o600)
+      try {
+        await write(file, chunks)
+      } catch (error) {
+        await file.close()
+        throw error
+      }
+      // While it is synced, the next one is written: a card takes long for each.
+      const one = sync(file).finally(() => syncing.delete(one))
+      syncing.add(one)
+      if (syncing.size >= MAX_SYNCS) await Promise.race(syncing)
+      if (failure !== undefined) throw failure
+    },
+    async settle(): Promise<void> {
+      await Promise.all(syncing)
+      if (failure !== undefined) throw failure
+    },
   }
 }
 

@@ -131,7 +131,9 @@ function compare(
     const row = prepare(LOST).get(hold) ?? {}
     const count = (name: string): number => Number(row[name])
     // It came with schema 3.
-    const isKnown = prepare(`SELECT 1 FROM before.pragma_table_info('node') WHERE name = 'version'`)
+    const isKnown = prepare(
+      `SELECT 1 FROM pragma_table_info('node', 'before') WHERE name = 'version'`,
+    )
     const version = isKnown.get() && prepare('SELECT version FROM before.node').get()?.['version']
     return {
       since: count('until') - KEPT_MS,

@@ -236,16 +236,20 @@ const OPENS =
 
 /**
  * The calls in a source that open the database's files other than through SQLite. Within database/ a
- * `path` is the database's; elsewhere it is the name, or what was made of the name.
+ * `path` is the database's; elsewhere it is the name, or its constant, or what was made of these.
  */
 function opensOf(source: string, isDatabase: boolean): string[] {
-  const named = [...source.matchAll(/(\w+) = [^\n]*sync-node\.db/g)].map(
+  const named = [...source.matchAll(/(\w+) = [^\n]*(?:sync-node\.db|\bDATABASE\b)/g)].map(
     ([, name]) => `\\b${name}\\b`,
   )
   const meant = new RegExp(
-    ['sync-node\\.db', '-(?:wal|shm)\\b', ...named, ...(isDatabase ? ['\\bpath\\b'] : [])].join(
-      '|',
-    ),
+    [
+      'sync-node\\.db',
+      '\\bDATABASE\\b',
+      '-(?:wal|shm)\\b',
+      ...named,
+      ...(isDatabase ? ['\\bpath\\b'] : []),
+    ].join('|'),
   )
   const calls = [...source.matchAll(OPENS)].filter(([, args = '']) => meant.test(args))
   return calls.map(([call]) => call)

@@ -157,14 +157,20 @@ describe('A restore that does not come to its end', () => {
     }
   })
 
-  it('leaves nothing when it gets a signal', async (t) => {
-    const { here, root, there } = await withBackup(t, large)
-    const child = here.launch(['restore', FILE], there)
-    await atWork(root, 1)
-    await child.stop('SIGINT')
-    assert.equal(refused({ ...(await child.ended), ...child.output() }), 'sync-node: Interrupted.')
-    assert.ok(!existsSync(root))
-  })
+  for (const isThere of [false, true]) {
+    const where = isThere ? 'in a folder that was there' : 'in a folder that it made'
+    it(`leaves nothing when it gets a signal, ${where}`, async (t) => {
+      const { here, root, there } = await withBackup(t, large)
+      if (isThere) mkdirSync(root)
+      const child = here.launch(['restore', FILE], there)
+      await atWork(root, 1)
+      await child.stop('SIGINT')
+      const ran = { ...(await child.ended), ...child.output() }
+      assert.equal(refused(ran), 'sync-node: Interrupted.')
+      if (isThere) assert.deepEqual(readdirSync(root), ['lock'])
+      else assert.ok(!existsSync(root))
+    })
+  }
 
   it('keeps a server and a second restore away while it runs', async (t) => {
     const { here, root, there, restore } = await withBackup(t, large)

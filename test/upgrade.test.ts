@@ -14,7 +14,7 @@ import { eventually } from './helpers/eventually.ts'
 import { install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { PASSWORD, startNode } from './helpers/node.ts'
-import { SCHEMA, newerProgram } from './helpers/newer.ts'
+import { SCHEMA, newerProgram, takeBack } from './helpers/newer.ts'
 import { post, remoteClient, signUp } from './helpers/remote.ts'
 
 const LARGE = 100_000
@@ -185,14 +185,6 @@ describe('A backup and an upgrade', () => {
     assert.deepEqual(readdirSync(old.folder).sort(), [FILE, 'data'])
   })
 })
-
-/** Makes the data as the program before the last migration left it. */
-function takeBack(root: string): void {
-  const database = new DatabaseSync(join(root, 'sync-node.db'))
-  database.exec(`ALTER TABLE node DROP COLUMN version;
-    DELETE FROM migration WHERE number = 3; UPDATE node SET schema = 2`)
-  database.close()
-}
 
 describe('The copy that an upgrade keeps', () => {
   const name = 'before-schema-3.db'

@@ -1,6 +1,8 @@
-// Owns a program that is newer than this one by a migration, made of this one's source.
+// Owns programs of other schemas: one that is newer by a migration, made of this one's source, and the
+// data of an older one.
 import { cpSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from './node.ts'
@@ -26,4 +28,12 @@ export function newerProgram(t: TestContext): string[] {
     'ALTER TABLE sync_store ADD COLUMN made_up TEXT;\n',
   )
   return [process.execPath, join(folder, 'src/main.ts')]
+}
+
+/** Makes the data as the program before the last migration left it. */
+export function takeBack(root: string): void {
+  const database = new DatabaseSync(join(root, 'sync-node.db'))
+  database.exec(`ALTER TABLE node DROP COLUMN version;
+    DELETE FROM migration WHERE number = 3; UPDATE node SET schema = 2`)
+  database.close()
 }

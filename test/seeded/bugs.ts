@@ -616,4 +616,76 @@ export const seededBugs: SeededBug[] = [
     test: 'proxy',
     notices: 'keys arrive as they were sent',
   },
+  {
+    name: 'backup: files go while a copy of the database needs them',
+    edits: [
+      {
+        file: 'src/housekeeping.ts',
+        find: 'AND NOT EXISTS (SELECT 1 FROM hold) LIMIT',
+        replace: 'LIMIT',
+      },
+    ],
+    test: 'backup',
+    notices: 'stay while its hold is renewed, over a restart too, and go when it has lapsed',
+  },
+  {
+    name: 'backup: a hold that was lost is overlooked',
+    edits: [
+      {
+        file: 'src/backup.ts',
+        find: 'if (await copies.release(deps, id)) return manifest',
+        replace: 'if ((await copies.release(deps, id)) || manifest) return manifest',
+      },
+    ],
+    test: 'backup',
+    notices: 'are not trusted when the hold was lost',
+  },
+  {
+    name: 'backup: what zstd overlooks is taken',
+    edits: [
+      {
+        file: 'src/archive.ts',
+        find: 'if (!Buffer.concat([SEAL_HEAD, sha256.digest()]).equals(held)) throw broken()',
+        replace: '',
+      },
+    ],
+    test: 'verify',
+    notices: 'is refused with a bit flipped in 200 places',
+  },
+  {
+    name: 'backup: any file in it is restored, wherever its name leads',
+    edits: [
+      {
+        file: 'src/verify.ts',
+        find: 'if (!VALUE.test(entry.name) || entry.name <= last) throw broken()',
+        replace: 'if (entry.name <= last) throw broken()',
+      },
+    ],
+    test: 'verify',
+    notices: 'is refused: a path that leads out',
+  },
+  {
+    name: 'restore: a value that is not the one of its row is taken',
+    edits: [
+      {
+        file: 'src/restore.ts',
+        find: 'if (!isAsSaid || !listed.digest().equals(sums)) throw broken()',
+        replace: 'if (!isAsSaid) throw broken()',
+      },
+    ],
+    test: 'verify',
+    notices: 'is refused by restore, which leaves nothing: another value than it names',
+  },
+  {
+    name: 'upgrade: the copy from before is kept without the files that it names',
+    edits: [
+      {
+        file: 'src/upgrade.ts',
+        find: '  await copies.hold(deps, id, KEPT_MS)\n',
+        replace: '',
+      },
+    ],
+    test: 'upgrade',
+    notices: 'goes after 7 days, and with it the files that it needs',
+  },
 ]
