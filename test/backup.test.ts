@@ -1,11 +1,10 @@
 // Proves that a backup is one moment of a server that writes, whole or not there, and that it costs
 // the server nothing it has promised.
 import assert from 'node:assert/strict'
-import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import {
   existsSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
@@ -13,7 +12,6 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Readable } from 'node:stream'
@@ -28,6 +26,7 @@ import {
   expectExact,
   expectValues,
   leftovers,
+  mountSmall,
   refused,
   serveValues,
   type Served,
@@ -150,6 +149,16 @@ describe('sync-node backup', () => {
     assert.equal((JSON.parse(piped) as { stores: number }).stores, values.size)
     const kept = done(await inShell(here, `"$0" backup - >${FILE} && "$0" verify ${FILE}`))
     assert.match(kept, /^stores +6, 1\.2 MiB$/m)
+  })
+
+  it('is no text for a terminal', { skip: skipWithout('script') }, async (t) => {
+    const { here } = await serveValues(t)
+    const { code, stdout } = await inShell(
+      here,
+      `script -qec '${EXECUTABLE[0]} backup -' /dev/null`,
+    )
+    assert.equal(code, 2)
+    assert.match(stdout, /^sync-node backup: a backup is no text for a terminal; see [^\n]*\n$/)
   })
 
   it(
@@ -291,27 +300,6 @@ describe('A backup that cannot be made', () => {
     assert.equal(files(), 1)
   })
 })
-
-const run = (program: string, ...args: string[]): unknown =>
-  execFileSync(program, args, { stdio: 'pipe' })
-
-/** A small disk; skips the test where none can be mounted. */
-function mountSmall(t: TestContext, megabytes = 4): string | undefined {
-  const disk = mkdtempSync(join(tmpdir(), 'sync-node-disk-'))
-  try {
-    if (process.getuid?.() !== 0) throw new Error('only root can')
-    run('mount', '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', disk)
-  } catch (error) {
-    rmSync(disk, { recursive: true })
-    t.skip(`NOT TESTED: nothing can be mounted here: ${(error as Error).message}`)
-    return undefined
-  }
-  t.after(() => {
-    run('umount', '-l', disk)
-    rmSync(disk, { recursive: true })
-  })
-  return disk
-}
 
 describe('A backup of values that are damaged', () => {
   /** Flips a byte of one file, removes another and cuts a third; spoils a small value too. */

@@ -20,6 +20,7 @@ import {
   done,
   expectExact,
   expectValues,
+  mountSmall,
   refused,
   serveValues,
   unwatched,
@@ -117,6 +118,16 @@ describe('sync-node restore', () => {
       const { uid, gid } = statSync(join(root, name))
       assert.deepEqual([uid, gid], [nobody, nobody], name)
     }
+  })
+
+  it('is refused where there is no room, and nothing is written', async (t) => {
+    const disk = mountSmall(t)
+    if (disk === undefined) return
+    const { here } = await withBackup(t)
+    const there = { STATIC_ROOT: join(disk, 'data') }
+    const line = refused(await here.run(['restore', FILE], there))
+    assert.match(line, /There is no room on the disk for \S+data: \d+ MiB more are needed\.$/)
+    assert.deepEqual(readdirSync(disk), [])
   })
 
   it('takes a file, since it reads it twice', async (t) => {

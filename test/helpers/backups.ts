@@ -1,7 +1,9 @@
 // Owns what tests do with backups: a server with data to back up, and what must hold of what comes back.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
@@ -123,4 +125,25 @@ export function leftovers(root: string): { copies: string[]; holds: number } {
   }
   database.close()
   return { copies: readdirSync(root).filter((name) => /^(backup|before)-/.test(name)), holds }
+}
+
+const run = (program: string, ...args: string[]): unknown =>
+  execFileSync(program, args, { stdio: 'pipe' })
+
+/** A small disk; skips the test where none can be mounted. */
+export function mountSmall(t: TestContext, megabytes = 4): string | undefined {
+  const disk = mkdtempSync(join(tmpdir(), 'sync-node-disk-'))
+  try {
+    if (process.getuid?.() !== 0) throw new Error('only root can')
+    run('mount', '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', disk)
+  } catch (error) {
+    rmSync(disk, { recursive: true })
+    t.skip(`NOT TESTED: nothing can be mounted here: ${(error as Error).message}`)
+    return undefined
+  }
+  t.after(() => {
+    run('umount', '-l', disk)
+    rmSync(disk, { recursive: true })
+  })
+  return disk
 }
