@@ -1,10 +1,12 @@
 // Proves that a backup is one moment of a server that writes, whole or not there, and that it costs
 // the server nothing it has promised.
 import assert from 'node:assert/strict'
-import { execFile, spawn, spawnSync } from 'node:child_process'
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import {
+  chmodSync,
   existsSync,
+  mkdirSync,
   readFileSync,
   readdirSync,
   rmSync,
@@ -138,8 +140,10 @@ describe('sync-node backup', () => {
     const line = `"$0" backup ${FILE} >/dev/null; "$0" verify ${FILE} >/dev/null`
     const terminal = `script -qec '${line.replaceAll('"$0"', EXECUTABLE[0] as string)}' /dev/null`
     const stdout = done(await inShell(here, terminal))
-    assert.match(stdout, /\rwriting \[#+\] 100 % 1\.\d MiB of 1\.\d MiB/)
-    assert.match(stdout, /\rverifying \[#+\] 100 %/)
+    for (const what of ['writing', 'verifying']) {
+      const drawn = stdout.split('\r\u001b[K').find((text) => text.includes(what)) ?? ''
+      assert.match(drawn, /^\[[#.]{30}\] \w+: \d\S* \w+ of 1\.\d MiB$/)
+    }
     assert.ok(stdout.includes('\r\u001b[KThe backup is whole.'))
   })
 
@@ -178,6 +182,29 @@ describe('sync-node backup', () => {
       await expectStatus(await fetch(`${url}/health`), 200)
     },
   )
+
+  it('run by root leaves no file of root in the data of another, and may go where only root may', async (t) => {
+    if (process.getuid?.() !== 0) return t.skip('NOT TESTED: only root can')
+    const { here, server } = await serveValues(t)
+    await server.stop()
+    const nobody = 65_534
+    chmodSync(here.folder, 0o755)
+    execFileSync('chown', ['-R', `${nobody}:${nobody}`, here.root])
+    const safe = join(here.folder, 'of root alone')
+    mkdirSync(safe, { mode: 0o700 })
+    done(await here.run(['backup', join(safe, FILE)]))
+    assert.deepEqual(readdirSync(safe), [FILE])
+    assert.equal(statSync(join(safe, FILE)).uid, 0)
+    const child = here.launch(['backup', join(safe, 'another')])
+    await eventually(() => existsSync(join(safe, 'another.part')), true)
+    await child.stop('SIGTERM')
+    const owners = (readdirSync(here.root, { recursive: true }) as string[]).map(
+      (name) => statSync(join(here.root, name)).uid,
+    )
+    assert.deepEqual(new Set(owners), new Set([nobody]))
+    const { code } = await child.ended
+    assert.deepEqual(readdirSync(safe).sort(), code === 0 ? ['another', FILE] : [FILE])
+  })
 
   it('works while no server runs', async (t) => {
     const { here, server, opened, values } = await serveValues(t)

@@ -74,22 +74,35 @@ export async function withData(
   work: (deps: Deps, config: Config) => Promise<void>,
 ): Promise<void> {
   const config = readConfig(environment)
-  const { deps, close } = await openForCommand(config, openLog({ logLevel: 'silent' }))
-  say(`Data: ${config.root}`)
-  try {
-    await work(deps, config)
-  } finally {
-    await close()
-  }
+  await asOwner(config.root, async () => {
+    const { deps, close } = await openForCommand(config, openLog({ logLevel: 'silent' }))
+    say(`Data: ${config.root}`)
+    try {
+      await work(deps, config)
+    } finally {
+      await close()
+    }
+  })
 }
 
-/** What root does in the folder of another is done as that one: what it makes there is theirs. */
-export function actAsOwner(root: string): void {
+/**
+ * Runs `work` as whom the folder belongs to, when root does: what it makes there has to be theirs, or
+ * the server could not use it. Afterwards root is root again: where a backup goes may be root's.
+ */
+export async function asOwner<T>(root: string, work: () => Promise<T>): Promise<T> {
   const owner = statSync(root, { throwIfNoEntry: false })
-  if (process.getuid?.() !== 0 || owner === undefined || owner.uid === 0) return
-  process.setgroups?.([])
-  process.setgid?.(owner.gid)
-  process.setuid?.(owner.uid)
+  if (process.geteuid?.() !== 0 || owner === undefined || owner.uid === 0) return work()
+  const [group = 0, groups = []] = [process.getegid?.(), process.getgroups?.()]
+  process.setgroups?.([owner.gid])
+  process.setegid?.(owner.gid)
+  process.seteuid?.(owner.uid)
+  try {
+    return await work()
+  } finally {
+    process.seteuid?.(0)
+    process.setegid?.(group)
+    process.setgroups?.(groups)
+  }
 }
 
 /** Runs `work` on the account with this id or handle. */

@@ -1,46 +1,45 @@
-// Owns the progress bar on a terminal; anywhere else there is none.
-import { performance } from 'node:perf_hooks'
+// Owns the bar that shows on a terminal how far something long has come.
 import { toSize } from '../units.ts'
 
+const WIDTH = 30
+const AGAIN_MS = 100
+
 export interface Bar {
-  /** 0 bytes: nobody knows how many there will be. */
+  /** Of 0 bytes nobody knows how far it has come: there is no bar. */
   begin(what: string, bytes: number): void
   add(bytes: number): void
-  /** Takes it away. */
+  /** Takes the bar off the terminal, before other lines are printed and at the end. */
   end(): void
 }
 
-const WIDTH = 30
-const EVERY_MS = 100
-
+/** Draws on stderr, and nothing where that is no terminal. */
 export function openBar(): Bar {
-  if (!process.stderr.isTTY) {
-    return { begin: () => undefined, add: () => undefined, end: () => undefined }
-  }
-  let at = { what: '', total: 0, done: 0, shown: 0 }
+  let at = { what: '', done: 0, total: 0 }
+  let shownAt = Number.NEGATIVE_INFINITY
+  let isShown = false
 
-  function show(): void {
-    at.shown = performance.now()
-    if (at.total === 0) {
-      process.stderr.write(`\r${at.what} ${toSize(at.done)}\x1b[K`)
-      return
-    }
-    const share = Math.min(1, at.done / at.total)
-    const bar = '#'.repeat(Math.round(share * WIDTH)).padEnd(WIDTH)
-    const percent = String(Math.floor(share * 100)).padStart(3)
-    const sizes = `${toSize(at.done)} of ${toSize(at.total)}`
-    process.stderr.write(`\r${at.what} [${bar}] ${percent} % ${sizes}\x1b[K`)
+  function end(): void {
+    if (isShown) process.stderr.write('\r\u001b[K')
+    isShown = false
   }
 
   return {
-    begin(what, bytes) {
-      at = { what, total: bytes, done: 0, shown: 0 }
-      show()
+    begin(what, total) {
+      end()
+      at = { what, done: 0, total }
     },
     add(bytes) {
       at.done += bytes
-      if (at.done === at.total || performance.now() - at.shown > EVERY_MS) show()
+      const now = performance.now()
+      if (!process.stderr.isTTY || at.total === 0 || now - shownAt < AGAIN_MS) return
+      shownAt = now
+      isShown = true
+      const share = Math.min(1, at.done / at.total)
+      const bar = '#'.repeat(Math.round(share * WIDTH)).padEnd(WIDTH, '.')
+      process.stderr.write(
+        `\r\u001b[K[${bar}] ${at.what}: ${toSize(at.done)} of ${toSize(at.total)}`,
+      )
     },
-    end: () => void process.stderr.write('\r\x1b[K'),
+    end,
   }
 }

@@ -4,8 +4,8 @@ import { readConfig } from '../config.ts'
 import type { Bytes } from '../archive.ts'
 import { restore as restoreBackup } from '../restore.ts'
 import { deriveKeys } from '../secret.ts'
-import { CommandError, actAsOwner, interruptible, say, type Command } from './command.ts'
 import { toSize, toTime } from '../units.ts'
+import { CommandError, asOwner, interruptible, say, type Command } from './command.ts'
 import { openBar } from './progress.ts'
 
 export const restore: Command = {
@@ -23,16 +23,13 @@ export const restore: Command = {
       const stat = await opened.stat()
       if (!stat.isFile()) throw new CommandError(`${file} is not a file: it is read twice.`)
       const read = (): Bytes => opened.createReadStream({ start: 0, autoClose: false })
-      actAsOwner(root)
       process.umask(0o077)
-      const bar = openBar()
       await interruptible(async (signal) => {
-        const { manifest, secretCheck } = await restoreBackup(root, {
-          ...bar,
-          bytes: stat.size,
-          read,
-          signal,
-        }).finally(() => bar.end())
+        const bar = openBar()
+        const restoring = { ...bar, bytes: stat.size, read, signal }
+        const { manifest, secretCheck } = await asOwner(root, () =>
+          restoreBackup(root, restoring).finally(() => bar.end()),
+        )
         const { accounts, stores, bytes, created, version, damaged } = manifest
         say(`${accounts} accounts, ${stores} stores, ${toSize(bytes)}, of ${toTime(created)} UTC`)
         if (damaged.length > 0) say(`${damaged.length} values were damaged already.`)

@@ -1,8 +1,8 @@
 // Owns `sync-node rollback`.
 import { readConfig } from '../config.ts'
 import { openWayBack } from '../upgrade.ts'
-import { YES_OPTION, actAsOwner, confirm, say, type Command } from './command.ts'
 import { toTime } from '../units.ts'
+import { YES_OPTION, asOwner, confirm, say, type Command, type Given } from './command.ts'
 
 export const rollback: Command = {
   name: 'rollback',
@@ -14,20 +14,24 @@ export const rollback: Command = {
   async run(given, environment) {
     const { root } = readConfig(environment)
     say(`Data: ${root}`)
-    actAsOwner(root)
-    const way = await openWayBack(root)
-    try {
-      const { written, created, deleted, accounts } = way.lost
-      say(`Going back to ${toTime(way.since)} UTC, before the upgrade. What was done since is lost:
-  ${written} stores were written, ${created} created, ${deleted} deleted; ${accounts} accounts were made;
-  and all that changed in permissions, passwords and sessions.`)
-      await confirm(given, 'Go back?')
-      await way.go()
-    } finally {
-      way.close()
-    }
-    const before =
-      way.version === null ? 'the sync-node that you had before' : `sync-node ${way.version}`
+    const version = await asOwner(root, () => goBack(root, given))
+    const before = version === null ? 'the sync-node that you had before' : `sync-node ${version}`
     say(`Done. Start ${before} now: a newer one upgrades the data again.`)
   },
+}
+
+/** Answers the version that served the data before. */
+async function goBack(root: string, given: Given): Promise<string | null> {
+  const way = await openWayBack(root)
+  try {
+    const { written, created, deleted, accounts } = way.lost
+    say(`Going back to ${toTime(way.since)} UTC, before the upgrade. What was done since is lost:
+  ${written} stores were written, ${created} created, ${deleted} deleted; ${accounts} accounts were made;
+  and all that changed in permissions, passwords and sessions.`)
+    await confirm(given, 'Go back?')
+    await way.go()
+    return way.version
+  } finally {
+    way.close()
+  }
 }

@@ -3,8 +3,8 @@ import { createReadStream, statSync } from 'node:fs'
 import type { Bytes } from '../archive.ts'
 import type { Manifest } from '../manifest.ts'
 import { verify as verifyBackup } from '../verify.ts'
-import { JSON_OPTION, UsageError, printJson, printTable, say, type Command } from './command.ts'
 import { toSize, toTime } from '../units.ts'
+import { JSON_OPTION, UsageError, printJson, printTable, say, type Command } from './command.ts'
 import { openBar } from './progress.ts'
 
 export const verify: Command = {
