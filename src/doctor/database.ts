@@ -2,7 +2,8 @@
 import { statSync } from 'node:fs'
 import type { Database } from '../database/database.ts'
 import { ownSchema, schemaOf } from '../database/inspect.ts'
-import { SchemaError, checkSchema, isFresh } from '../database/migrate.ts'
+import { checkSchema, isFresh } from '../database/migrate.ts'
+import { Refusal } from '../errors.ts'
 import { deriveKeys } from '../secret.ts'
 import * as secrets from '../secret.ts'
 import { count, toSize } from '../units.ts'
@@ -38,7 +39,7 @@ export async function checkSchemaOf(database: Database): Promise<Finding> {
   try {
     await checkSchema(database)
   } catch (error) {
-    if (error instanceof SchemaError) return problem('schema', error.message)
+    if (error instanceof Refusal) return problem('schema', error.message)
     throw error
   }
   const [expected, found] = [await ownSchema(), await schemaOf(database)]
