@@ -64,9 +64,9 @@ export interface EventStream {
 const MOST_MS = 20_000
 
 /** Aborts what lasts too long; answers how to stop that. */
-function bound(abort: AbortController): () => void {
+function bound(abort: AbortController, mostMs = MOST_MS): () => void {
   const late = new assert.AssertionError({ message: 'nothing was told in time' })
-  const timer = setTimeout(() => abort.abort(late), MOST_MS)
+  const timer = setTimeout(() => abort.abort(late), mostMs).unref()
   return () => clearTimeout(timer)
 }
 
@@ -80,7 +80,11 @@ export function holdPoll(client: Client, cursor: string): Promise<Response> {
 /** Opens an event stream; each wait of its is bounded. */
 export async function openStream(
   client: Client,
-  { query = '', headers = {} }: { query?: string; headers?: Record<string, string> } = {},
+  {
+    query = '',
+    headers = {},
+    mostMs,
+  }: { query?: string; headers?: Record<string, string>; mostMs?: number } = {},
 ): Promise<EventStream> {
   const abort = new AbortController()
   const response = await client.request(`/changes${query}`, {
@@ -90,7 +94,7 @@ export async function openStream(
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-type'), 'text/event-stream')
   const reader = (response.body as ReadableStream<Uint8Array>).getReader()
-  const stopBound = bound(abort)
+  const stopBound = bound(abort, mostMs)
   const decoder = new TextDecoder()
   let text = ''
 
