@@ -221,7 +221,7 @@ describe(`an account with ${STORES} stores that is deleted`, () => {
     // Bob's list and feed have to pass over all that is dead in them.
     const others = await answeredDuring(scene, () => readWhole(node, '/store', bob))
     assert.ok(others > 16, `${others} are answered while a list is made`)
-    const first = await openStream(bob)
+    const first = await openStream(bob, { mostMs: MOST_MS })
     const meanwhile = await answeredDuring(scene, () =>
       take(first, { deleted: false, length: keys.both.length + 1 }),
     )
