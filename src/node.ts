@@ -41,6 +41,8 @@ export interface Replaced {
   floorBytes?: number
   /** What happens when the disk has failed and the process has to stop. */
   onFatal?: (reason: string) => void
+  /** Housekeeping does not come by itself, only by `housekeep`. */
+  isQuiet?: boolean
 }
 
 export interface RunningNode {
@@ -77,11 +79,11 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     metrics = await listenOnMetricsPort(deps)
     const listening = await listen(deps)
     const keeper = housekeeping(deps)
-    const timers = [
-      setTimeout(() => void keeper.run(), FIRST_HOUSEKEEPING_MS),
-      setInterval(() => void keeper.run(), HOUSEKEEPING_MS),
-      setInterval(() => deps.listeners.count() > 0 && database.look(), LOOK_MS),
-    ]
+    const timers = [setInterval(() => deps.listeners.count() > 0 && database.look(), LOOK_MS)]
+    if (replaced.isQuiet !== true) {
+      timers.push(setTimeout(() => void keeper.run(), FIRST_HOUSEKEEPING_MS))
+      timers.push(setInterval(() => void keeper.run(), HOUSEKEEPING_MS))
+    }
     const checks = inBackground(deps, opened)
     return {
       deps,

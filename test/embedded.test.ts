@@ -18,7 +18,7 @@ import { UnusableDatabase, open } from '../src/database/embedded.ts'
 import { temporaryFolder } from './helpers/node.ts'
 
 // A promise that is never settled is a failure here, not a hang.
-const LIMIT = { timeout: 30_000 }
+const LIMIT = { timeout: 120_000 }
 
 interface Opened {
   path: string
@@ -375,7 +375,7 @@ describe('two that write', LIMIT, () => {
       stdio: ['ignore', 'ignore', 'inherit'],
     })
     t.after(() => child.kill('SIGKILL'))
-    const exited = once(child, 'exit', { signal: AbortSignal.timeout(20_000) })
+    const exited = once(child, 'exit', { signal: AbortSignal.timeout(60_000) })
     for (let i = 0; i < 150; i++) await database.batch([insert(i)], 'write')
     assert.deepEqual(await exited, [0, null])
     assert.equal((await ids(database)).length, 300)

@@ -203,7 +203,7 @@ describe('The executable', { concurrency: 2 }, () => {
 
 /** Resolves when the server takes no new connection any more. */
 async function refusesConnections(url: string): Promise<void> {
-  for (let tries = 0; tries < 500; tries++) {
+  for (let tries = 0; tries < 3000; tries++) {
     const isRefused = await fetch(`${url}/info`, { headers: { Connection: 'close' } }).then(
       async (response) => {
         await response.arrayBuffer()

@@ -135,7 +135,7 @@ describe('a port in use', () => {
 })
 
 async function endsInTime<T>(work: Promise<T>): Promise<T> {
-  const late = AbortSignal.timeout(15_000)
+  const late = AbortSignal.timeout(60_000)
   const given = new Promise<never>((_, reject) => {
     late.addEventListener('abort', () => reject(new Error('the process does not end')))
   })
@@ -264,7 +264,7 @@ describe('the folder', () => {
     const ana = remoteClient(server.url, await signUp(server.url, { id: 'ana' }))
     await ana.save('small', 'v')
     await ana.save('large', randomBytes(LARGE))
-    // Ten seconds are enough for the first housekeeping, which makes the reserve where there is room.
+    // By the first housekeeping, after five seconds, where there is room.
     await eventually(() => list(installed.root, '.').includes('reserve'), true)
     assert.equal(statSync(installed.root).mode & 0o777, 0o700)
     const names = readdirSync(installed.root, { recursive: true }) as string[]

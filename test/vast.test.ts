@@ -18,7 +18,6 @@ const STORES = Number(process.env['STORES'] ?? 50_000)
 const READ_BY_BOB = 's.store_data % 2 = 0'
 const OWNED_BY_BOTH = 's.store_data % 100 = 1'
 const ANY = { 'X-Sync-Token': '*' }
-const MOST_MS = 3_600_000
 /** Slices of the clean-up that may go by while one request is answered. */
 const MOST_SLICES = 100
 
@@ -71,10 +70,7 @@ async function startWithMany(t: TestContext): Promise<Scene> {
     both: select(OWNED_BY_BOTH),
   }
   database.close()
-  // Its housekeeping comes when the test wants it, and not by itself.
-  t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
   await node.restart()
-  t.mock.timers.reset()
   const { key: ofBob } = await bob.save('of bob', 'x')
   return { node, ana, bob, cara, keys: { ...keys, ofBob: [ofBob] } }
 }
@@ -207,7 +203,7 @@ describe(`an account with ${STORES} stores that is deleted`, () => {
     const scene = await startWithMany(t)
     const { node, ana, bob, cara, keys } = scene
     const { cursor } = await readAll(bob, undefined, 1000)
-    const live = await openStream(bob, { query: `?since=${cursor}`, mostMs: MOST_MS })
+    const live = await openStream(bob, { query: `?since=${cursor}` })
     const say = (name: string, sinceMs: number): void =>
       t.diagnostic(`${name}: ${Math.round(performance.now() - sinceMs)} ms`)
 
@@ -221,7 +217,7 @@ describe(`an account with ${STORES} stores that is deleted`, () => {
     // Bob's list and feed have to pass over all that is dead in them.
     const others = await answeredDuring(scene, () => readWhole(node, '/store', bob))
     assert.ok(others > 16, `${others} are answered while a list is made`)
-    const first = await openStream(bob, { mostMs: MOST_MS })
+    const first = await openStream(bob)
     const meanwhile = await answeredDuring(scene, () =>
       take(first, { deleted: false, length: keys.both.length + 1 }),
     )

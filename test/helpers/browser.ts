@@ -52,7 +52,7 @@ export async function openBrowser(
     // Only now, and again if need be: its last processes may still be writing.
     rmSync(profile, { recursive: true, force: true, maxRetries: 10 })
   })
-  context.setDefaultTimeout(20_000)
+  context.setDefaultTimeout(60_000)
   return context
 }
 

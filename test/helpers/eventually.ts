@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
 
 const LOOK_MS = 20
-const GIVE_UP_MS = 10_000
+const GIVE_UP_MS = 30_000
 
 /** Resolves when `look` answers what is expected; fails with what it answered last. */
 export async function eventually<T>(look: () => T | Promise<T>, expected: T): Promise<void> {

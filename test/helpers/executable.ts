@@ -54,7 +54,7 @@ export const IN_BUN = [
   path('src/main.ts'),
 ]
 
-const MOST_MS = 30_000
+const MOST_MS = 60_000
 
 /** An empty folder to start `command` in; when the test ends, what still runs is killed. */
 export function install(t: TestContext, command: string[] = EXECUTABLE): Installation {

@@ -61,12 +61,12 @@ export interface EventStream {
   close(): Promise<void>
 }
 
-const MOST_MS = 20_000
+const MOST_MS = 30_000
 
 /** Aborts what lasts too long; answers how to stop that. */
-function bound(abort: AbortController, mostMs = MOST_MS): () => void {
+function bound(abort: AbortController): () => void {
   const late = new assert.AssertionError({ message: 'nothing was told in time' })
-  const timer = setTimeout(() => abort.abort(late), mostMs).unref()
+  const timer = setTimeout(() => abort.abort(late), MOST_MS)
   return () => clearTimeout(timer)
 }
 
@@ -80,11 +80,7 @@ export function holdPoll(client: Client, cursor: string): Promise<Response> {
 /** Opens an event stream; each wait of its is bounded. */
 export async function openStream(
   client: Client,
-  {
-    query = '',
-    headers = {},
-    mostMs,
-  }: { query?: string; headers?: Record<string, string>; mostMs?: number } = {},
+  { query = '', headers = {} }: { query?: string; headers?: Record<string, string> } = {},
 ): Promise<EventStream> {
   const abort = new AbortController()
   const response = await client.request(`/changes${query}`, {
@@ -94,34 +90,43 @@ export async function openStream(
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-type'), 'text/event-stream')
   const reader = (response.body as ReadableStream<Uint8Array>).getReader()
-  const stopBound = bound(abort, mostMs)
   const decoder = new TextDecoder()
   let text = ''
 
   async function next(): Promise<Event | undefined> {
-    for (;;) {
-      const end = text.indexOf('\n\n')
-      if (end === -1) {
-        const { done, value } = await reader.read()
-        if (done) return undefined
-        text += decoder.decode(value, { stream: true })
-        continue
+    const stopBound = bound(abort)
+    try {
+      for (;;) {
+        const end = text.indexOf('\n\n')
+        if (end === -1) {
+          const { done, value } = await reader.read()
+          if (done) return undefined
+          text += decoder.decode(value, { stream: true })
+          continue
+        }
+        const event = parse(text.slice(0, end))
+        text = text.slice(end + 2)
+        if (event !== undefined) return event
       }
-      const fields = text.slice(0, end).split('\n')
-      text = text.slice(end + 2)
-      const field = (name: string): string =>
-        fields.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? ''
-      if (field('event') === '') continue
-      return { type: field('event'), id: field('id'), change: JSON.parse(field('data')) as Change }
+    } finally {
+      stopBound()
     }
   }
 
   return {
     next,
     async close() {
-      stopBound()
       await reader.cancel().catch(() => undefined)
       abort.abort()
     },
   }
+}
+
+/** The event that these lines make; undefined for a comment. */
+function parse(block: string): Event | undefined {
+  const lines = block.split('\n')
+  const field = (name: string): string =>
+    lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? ''
+  if (field('event') === '') return undefined
+  return { type: field('event'), id: field('id'), change: JSON.parse(field('data')) as Change }
 }

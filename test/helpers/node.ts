@@ -69,6 +69,7 @@ export async function startNode(
       // Disks of test machines may be nearly full; the tests of the floor set their own.
       floorBytes: options.floorBytes ?? 1,
       onFatal: (reason) => fatal.push(reason),
+      isQuiet: true,
     })
     isRunning = true
     return running

@@ -21,7 +21,7 @@ export interface Device {
 export const toText = (bytes: Uint8Array | null): string | null =>
   bytes === null ? null : new TextDecoder().decode(bytes)
 
-const GIVE_UP_MS = 20_000
+const GIVE_UP_MS = 60_000
 
 /** Keeps every line that either side has, and what one side deleted only if the other left it alone. */
 export const mergeLines: ReplicaOptions['merge'] = ({ base, local, remote }) => {

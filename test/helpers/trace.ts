@@ -92,7 +92,7 @@ export async function attach(
 /** The calls of a server that was started by `traced` and has ended. */
 export async function readTrace(file: string, { pid }: Pick<Server, 'pid'>): Promise<Call[]> {
   const end = new RegExp(`^${pid} +\\+\\+\\+`, 'm')
-  for (let tries = 0; tries < 500; tries++) {
+  for (let tries = 0; tries < 3000; tries++) {
     const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
     if (end.test(text)) return parse(text)
     await pause(20)

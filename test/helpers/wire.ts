@@ -24,7 +24,7 @@ export interface Wire {
   closed(): Promise<void>
 }
 
-const WAIT_MS = 8000
+const WAIT_MS = 15_000
 
 /** Connects; the end of the test closes. */
 export async function openWire(t: TestContext, port: number): Promise<Wire> {
