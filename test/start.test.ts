@@ -99,13 +99,18 @@ describe('a second server on the same folder', () => {
     const installed = fromSource(t)
     const server = await installed.serve()
     const ana = remoteClient(server.url, await signUp(server.url, { id: 'ana' }))
-    const before = photograph(installed.root)
-    for (let i = 0; i < 2; i++) {
+    const refuse = async () => {
+      const before = photograph(installed.root)
       const second = await installed.run(['serve'])
       assert.equal(second.code, 1)
       assert.match(second.stderr, /^sync-node: [^\n]* is in use by another sync-node[^\n]*\n$/)
+      return { before, after: photograph(installed.root) }
     }
-    assert.deepEqual(photograph(installed.root), before)
+    const first = await refuse()
+    // On a slow machine the first server's first housekeeping comes meanwhile, and makes the reserve.
+    const isDisturbed = 'reserve' in first.after && !('reserve' in first.before)
+    const { before, after } = isDisturbed ? await refuse() : first
+    assert.deepEqual(after, before)
     await expectStatus(await ana.put('a', 'value'), 201)
   })
 
