@@ -13,7 +13,7 @@ import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { openStream, readAll, readPage, type EventStream } from './helpers/feed.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
 
-const STORES = Number(process.env['STORES'] ?? 50_000)
+const STORES = Number(process.env['STORES'] ?? 40_000)
 // Of ana's stores, every second is read by bob, and every hundredth owned by both.
 const READ_BY_BOB = 's.store_data % 2 = 0'
 const OWNED_BY_BOTH = 's.store_data % 100 = 1'
