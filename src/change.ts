@@ -1,4 +1,5 @@
 // Owns the feed of changes: what an account can read, by the order in which it last changed.
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { anchorOf, rangeOf, sealer, type Position, type Sealer } from './cursor.ts'
@@ -90,6 +91,8 @@ export async function part(
   }))
   const { seq } = entries.at(-1)?.position ?? since
   const more = rows.length === asked
+  // Who reads on may have nothing to write, and so nothing to wait for: others get their turn here.
+  if (more) await nextTurn()
   return {
     // A first sync has nothing to delete of what was gone before it began.
     entries: entries.filter(

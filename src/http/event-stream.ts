@@ -2,7 +2,6 @@
 // keeps no backlog, only a position: the feed is a table.
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { ServerResponse } from 'node:http'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import * as change from '../change.ts'
 import type { Position } from '../cursor.ts'
 import type { Deps } from '../deps.ts'
@@ -119,8 +118,6 @@ async function drain(stream: Stream): Promise<void> {
       }
       stream.position = part.position
       ;({ more } = part)
-      // Where there is nothing to write, nothing else waits: others get their turn between parts.
-      if (more) await nextTurn()
     }
   }
 }
