@@ -61,7 +61,8 @@ export interface EventStream {
   close(): Promise<void>
 }
 
-const MOST_MS = 30_000
+// Less than until the next heartbeat, which would find what nobody was told of.
+const MOST_MS = 15_000
 
 /** Aborts what lasts too long; answers how to stop that. */
 function bound(abort: AbortController): () => void {
