@@ -235,6 +235,23 @@ describe('A replica', () => {
     assert.equal(await bob.read('READ'), 'secret of bob')
   })
 
+  it('takes shared stores whatever name others gave them', async (t) => {
+    const node = await startNode(t)
+    const ana = await openDevice(t, node)
+    const bob = await openDevice(t, node, { id: 'bob' })
+    await bob.replica.put('own', 'of bob')
+    await bob.replica.synced()
+    for (const prefix of ['key ', '', 'own ']) {
+      const store = ana.client.store(`${prefix}first`)
+      const { key, token } = await store.put('of ana')
+      const name = prefix === 'own ' ? 'own' : `${prefix}${key}`
+      await store.put('of ana', { token, meta: { name } })
+      await store.share('bob', 'READ')
+      await until(bob, reads(bob, key, 'of ana'))
+    }
+    assert.equal(await bob.read('own'), 'of bob')
+  })
+
   it('loses nothing to a server that was restored from an older copy', async (t) => {
     const node = await startNode(t)
     const phone = await openDevice(t, node)

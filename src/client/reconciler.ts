@@ -46,6 +46,8 @@ interface Known {
 
 export class Reconciler {
   readonly turn = turns()
+  /** By store key: apart from the turns by id, as an id may be whatever somebody else chose. */
+  readonly #keyTurn = turns()
   /** What is to be sent or fetched, by when it got into the queue. */
   readonly due = new Map<string, number>()
   /**
@@ -75,7 +77,7 @@ export class Reconciler {
   }
 
   takeIn(change: Change, signal: AbortSignal): Promise<void> {
-    return this.turn(`key ${change.key}`, async () => {
+    return this.#keyTurn(change.key, async () => {
       const name = 'deleted' in change ? undefined : nameOf(change)
       const likely = this.#ids.get(change.key) ?? name ?? change.key
       await this.turn(likely, async () => {
