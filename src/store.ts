@@ -216,12 +216,14 @@ function changed(status: 412 | 428, store?: Store): SyncError {
 export const toReprDigest = (digest: Uint8Array): string =>
   `sha-256=:${Buffer.from(digest).toString('base64')}:`
 
-/** The headers that say which version of a store this is. */
+/** The headers that say which version of which store this is. */
 export const versionHeaders = ({
+  key,
   token,
   digest,
   meta,
-}: Pick<Store, 'token' | 'digest' | 'meta'>): Record<string, string> => ({
+}: Pick<Store, 'key' | 'token' | 'digest' | 'meta'>): Record<string, string> => ({
+  'X-Sync-Key': key,
   'X-Sync-Token': token,
   ETag: `"${token}"`,
   'Repr-Digest': toReprDigest(digest),

@@ -232,6 +232,21 @@ describe('The client: lost answers', () => {
     await assert.rejects(store.put('5 to 6', { token }), ConflictError)
   })
 
+  it('knows its own write again, and not as what others made of it since', async (t) => {
+    const { node, client, net } = await start(t)
+    const other = another(node, client).store('a')
+    const slow: typeof fetch = async (input, init) => {
+      const answer = await net.fetch(input, init)
+      if (answer.status === 412) await other.update(() => 'theirs')
+      return answer
+    }
+    const store = another(node, client, { fetch: slow, retry: { baseMs: 1 } }).store('a')
+    net.loseAnswer = lose('PUT')
+    const written = await store.put('mine', { token: null })
+    assert.equal(written.key, (await store.get())?.key)
+    await assert.rejects(store.put('mine again', { token: written.token }), ConflictError)
+  })
+
   it('counts a deletion that landed as done', async (t) => {
     const { client, net } = await start(t)
     const { token } = await client.store('a').put('1')

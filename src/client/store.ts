@@ -67,9 +67,8 @@ export class RemoteStore implements Store {
     const isOwn =
       answered.get('repr-digest') === digest && answered.get('x-sync-meta') === encodedMeta
     if (!isOwn) throw new ConflictError(error, await this.get({ signal }))
-    return isStoreKey(this.#key)
-      ? { ...toWritten(answered), key: this.#key }
-      : toWritten(await this.#look(signal))
+    // Nothing is asked again: by now it could be told of a version that others wrote.
+    return toWritten(answered)
   }
 
   async delete({ token, signal }: CallOptions & { token: string }): Promise<void> {
@@ -134,10 +133,6 @@ export class RemoteStore implements Store {
       key: headers.get('x-sync-key') ?? this.#key,
       ...(decoded?.write !== undefined && { write: decoded.write }),
     }
-  }
-
-  async #look(signal: AbortSignal | undefined): Promise<Headers> {
-    return (await this.#transport.call({ method: 'HEAD', path: this.#path, signal })).headers
   }
 
   async #learnName(signal: AbortSignal | undefined): Promise<void> {

@@ -70,7 +70,6 @@ export const preflight = (): Response =>
 export const valueHeaders = (store: Store): Headers => ({
   ...COMMON_HEADERS,
   ...versionHeaders(store),
-  'X-Sync-Key': store.key,
   'Last-Modified': new Date(store.modified).toUTCString(),
   'Accept-Ranges': 'bytes',
   'Cache-Control': 'private, no-cache, no-transform',

@@ -53,7 +53,7 @@ export const MEANING: Record<ErrorCode, string> = {
   PERM01: 'The account has a permission on the store, but not enough for this.',
   PERM02: 'The store would be left without an OWN.',
   KEY01:
-    'The token is wrong (412) or missing (428). The answer carries the current X-Sync-Token, ETag, Repr-Digest and X-Sync-Meta.',
+    'The token is wrong (412) or missing (428). The answer carries the X-Sync-Key, and the current X-Sync-Token, ETag, Repr-Digest and X-Sync-Meta.',
   FEED01: "The cursor is not one of this account's on this history: start again without `since`.",
   SIZE01: 'Larger than the server takes.',
   SIZE02: "The account's quota is full.",
