@@ -235,18 +235,38 @@ describe('A replica', () => {
     assert.equal(await bob.read('READ'), 'secret of bob')
   })
 
+  it('writes nothing to a store that others shared under the name of one that is yet to be', async (t) => {
+    const node = await startNode(t)
+    const ana = await openDevice(t, node)
+    const bob = await openDevice(t, node, { id: 'bob' })
+    const own = ['b', 'c', 'd']
+    for (const name of own) await bob.client.store(name).put('of bob')
+    const { key } = await ana.client.store('diary').put('of ana')
+    await ana.client.store('diary').share('bob', 'OWN')
+    await until(bob, async () => Object.keys(await bob.all()).length === 4)
+    assert.equal(await bob.read(key), 'of ana')
+    await bob.replica.put('diary', 'secret of bob')
+    await bob.replica.synced()
+    assert.equal(toText((await ana.client.store(key).get())?.value ?? null), 'of ana')
+    const again = await openDevice(t, node, { id: 'bob' })
+    assert.deepEqual(await converge(bob, again), {
+      ...Object.fromEntries(own.map((name) => [name, 'of bob'])),
+      [key]: 'of ana',
+      diary: 'secret of bob',
+    })
+  })
+
   it('takes shared stores whatever name others gave them', async (t) => {
     const node = await startNode(t)
     const ana = await openDevice(t, node)
     const bob = await openDevice(t, node, { id: 'bob' })
     await bob.replica.put('own', 'of bob')
     await bob.replica.synced()
-    for (const prefix of ['key ', '', 'own ']) {
-      const store = ana.client.store(`${prefix}first`)
+    for (const [i, name] of ['key *', '*', 'own', 'a//b', '\0'].entries()) {
+      const store = ana.client.store(`store ${i}`)
       const { key, token } = await store.put('of ana')
-      const name = prefix === 'own ' ? 'own' : `${prefix}${key}`
-      await store.put('of ana', { token, meta: { name } })
-      await store.share('bob', 'READ')
+      await store.put('of ana', { token, meta: { name: name.replace('*', key) } })
+      await store.share('bob', i === 0 ? 'READ' : 'OWN')
       await until(bob, reads(bob, key, 'of ana'))
     }
     assert.equal(await bob.read('own'), 'of bob')

@@ -1,7 +1,9 @@
 // Owns what a replica makes of the server's word: taken in, merged with what was edited here, or parked.
 import { discarded, emptyEntry, grounded, isDue, ungrounded, type Remote } from './entry.ts'
+import type { Problem } from './errors.ts'
 import { isStoreKey } from './key.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
+import { ownKeys, type OwnKeys } from './own.ts'
 import { turns } from './turns.ts'
 import type { Change, Client, Current, Meta, Permission, StoreInfo } from './types.ts'
 
@@ -34,6 +36,7 @@ export type Failure = Error & {
   status?: number
   retryAfterMs?: number
   current?: Current | null
+  problem?: Problem | undefined
 }
 
 interface Known {
@@ -57,12 +60,14 @@ export class Reconciler {
   readonly ahead = new Set<string>()
   readonly #o: ReplicaParts
   readonly #onNote: () => void
+  readonly #ownKeyOf: OwnKeys
   /** Ids by store key. */
   readonly #ids = new Map<string, string>()
   readonly #doubtful = new Set<string>()
 
   constructor(o: ReplicaParts, onNote: () => void) {
     this.#o = o
+    this.#ownKeyOf = ownKeys(o.client)
     this.#onNote = onNote
   }
 
@@ -102,8 +107,7 @@ export class Reconciler {
     const name = nameOf(info)
     if (name === undefined || info.permission !== 'OWN') return info.key
     const there = await this.#o.local.read(name)
-    if (there === null) return name
-    if (there.key !== null) return there.key === info.key ? name : info.key
+    if (there !== null && there.key !== null) return there.key === info.key ? name : info.key
     const isOwn = async () => (await this.#ownKeyOf(name, signal)) === info.key
     if (await isOwn()) return name
     // Not own, or deleted again since the feed said so; or made again since that was asked.
@@ -127,16 +131,6 @@ export class Reconciler {
     const left = await this.#o.local.update(key, (now) => (now?.queued === null ? null : now))
     this.note(key, left)
     if (left === null) this.#o.onChange(key, null, true)
-  }
-
-  async #ownKeyOf(name: string, signal: AbortSignal): Promise<string | null> {
-    try {
-      const [result] = await this.#o.client.batch([{ check: name, token: '*' }], { signal })
-      return result?.key ?? null
-    } catch (error) {
-      if (['ERR01', 'KEY01'].includes((error as Failure).code ?? '')) return null
-      throw error
-    }
   }
 
   async #takeStore(
