@@ -210,6 +210,40 @@ describe('A replica', () => {
     assert.deepEqual(new Set(bob.told), new Set([`remote ${key}`]))
   })
 
+  it('keeps what was edited while others took the store back, and shared it again', async (t) => {
+    const node = await startNode(t)
+    const ana = await openDevice(t, node)
+    const bob = await openDevice(t, node, { id: 'bob' })
+    const store = ana.client.store('todo')
+    const { key } = await store.put('of ana')
+    // What is shared later is here: so is what was done before.
+    const heardAll = async (name: string): Promise<void> => {
+      const last = await ana.client.store(name).put('x')
+      await ana.client.store(name).share('bob', 'READ')
+      await until(bob, reads(bob, last.key, 'x'))
+    }
+    await store.share('bob', 'WRITE')
+    await until(bob, reads(bob, key, 'of ana'))
+    bob.net.cut()
+    await until(bob, () => bob.replica.status().state === 'offline')
+    await bob.replica.put(key, 'of bob')
+    await store.revoke('bob')
+    bob.net.mend()
+    await until(bob, () => bob.replica.status().parked[0]?.code === 'ERR01')
+    await store.share('bob', 'READ')
+    await heardAll('one')
+    await store.revoke('bob')
+    await heardAll('two')
+    assert.equal(await bob.read(key), 'of bob')
+    await store.share('bob', 'READ')
+    await heardAll('three')
+    await bob.replica.retry(key)
+    await until(bob, () => bob.replica.status().parked[0]?.code === 'PERM01')
+    assert.equal(await bob.read(key), 'of bob')
+    await bob.replica.discard(key)
+    await until(bob, reads(bob, key, 'of ana'))
+  })
+
   it('never takes a shared store for an own one of the same name', async (t) => {
     const node = await startNode(t)
     const ana = await openDevice(t, node)

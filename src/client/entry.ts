@@ -93,13 +93,13 @@ export function grounded(entry: LocalEntry, remote: Remote, value: Uint8Array | 
   }
 }
 
-/** Back to what the server had; null when that was nothing. */
+/** Back to what the server had, which is still to be fetched if it is stale; null when that was nothing. */
 export const discarded = (entry: LocalEntry): LocalEntry | null =>
-  entry.base === null
+  entry.base === null && !entry.isStale
     ? null
     : {
         ...entry,
-        value: entry.base.value,
+        value: entry.base?.value ?? null,
         queued: null,
         edits: entry.edits + 1,
         writes: [],

@@ -160,8 +160,9 @@ export class Reconciler {
       return
     }
     this.ahead.delete(key)
-    // One that could never be read.
-    if (entry?.key === key && entry.isStale) await this.update(id, () => null)
+    // One that could never be read, unless it was edited here.
+    if (entry?.key !== key || !entry.isStale) return
+    await this.update(id, (now) => now && (now.queued === null ? null : ungrounded(now)))
   }
 
   /** Takes what the server has now, which may be newer than what the feed says. */
