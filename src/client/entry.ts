@@ -62,6 +62,12 @@ export const sent = (
   isDoubtful: false,
 })
 
+/** The server still has what `base` says. */
+export function confirmed(entry: LocalEntry, permission = entry.permission): LocalEntry {
+  const isKnown = entry.permission === permission && !entry.isStale && !entry.isDoubtful
+  return isKnown ? entry : { ...entry, permission, isStale: false, isDoubtful: false }
+}
+
 /** The server has nothing any more: what is left is new. */
 export const ungrounded = (entry: LocalEntry): LocalEntry => ({
   ...entry,

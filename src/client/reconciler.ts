@@ -1,5 +1,13 @@
 // Owns what a replica makes of the server's word: taken in, merged with what was edited here, or parked.
-import { discarded, emptyEntry, grounded, isDue, ungrounded, type Remote } from './entry.ts'
+import {
+  confirmed,
+  discarded,
+  emptyEntry,
+  grounded,
+  isDue,
+  ungrounded,
+  type Remote,
+} from './entry.ts'
 import type { Problem } from './errors.ts'
 import { isStoreKey } from './key.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
@@ -142,9 +150,7 @@ export class Reconciler {
     const entry = await this.#o.local.read(id)
     if (entry?.base?.token === token && !entry.isStale) {
       this.ahead.delete(key)
-      if (entry.permission !== permission || entry.isDoubtful) {
-        await this.#mark(id, { permission, isDoubtful: false })
-      }
+      await this.#confirm(entry, permission)
     } else if (value !== undefined && !this.ahead.has(key)) {
       await this.take(id, { key, token, value, meta: metaOf(info), permission, write })
     } else {
@@ -185,6 +191,8 @@ export class Reconciler {
   async take(id: string, remote: Remote): Promise<void> {
     for (let isTaken = false; !isTaken;) {
       const entry = await this.#o.local.read(id)
+      // No conflict, whatever is queued here: the feed was late with what this side has seen already.
+      if (entry?.base?.token === remote.token) return this.#confirm(entry, remote.permission)
       const edits = entry?.edits ?? 0
       let value: Uint8Array | null = remote.value
       if (entry !== null && isOwnWrite(entry, remote)) ({ value } = entry)
@@ -197,6 +205,12 @@ export class Reconciler {
       }
       isTaken = await this.#updateUnless(id, edits, (now) => grounded(now, remote, value))
     }
+  }
+
+  /** The server has what `base` says. */
+  async #confirm(entry: LocalEntry, permission: Permission | undefined): Promise<void> {
+    if (confirmed(entry, permission) === entry) return
+    await this.update(entry.id, (now) => now && confirmed(now, permission))
   }
 
   /** The server has nothing under this id any more, or it is not for this account. */

@@ -8,6 +8,8 @@ export interface Network {
   loseAnswer: ((method: string, path: string) => boolean) | null
   /** Answers in the server's place. */
   answer: ((method: string, path: string) => Response | undefined) | null
+  /** The feed's events are late until this resolves. */
+  late: Promise<void> | null
   /** What was asked: `PUT /store/a`. */
   asked: string[]
   /** Takes the network away, and gives it back. */
@@ -21,6 +23,7 @@ export function network(): Network {
     isDown: false,
     loseAnswer: null,
     answer: null,
+    late: null,
     asked: [],
     cut() {
       self.isDown = true
@@ -43,11 +46,23 @@ export function network(): Network {
         (signal) => signal instanceof AbortSignal,
       )
       const response = await fetch(input, { ...init, signal: AbortSignal.any(signals) })
+      if (response.headers.get('content-type') === 'text/event-stream') return delayed(response)
       if (self.loseAnswer?.(method, pathname) !== true) return response
       await response.arrayBuffer()
       throw new TypeError('lost')
     },
   }
+
+  function delayed({ body, status, headers }: Response): Response {
+    const events = new TransformStream<Uint8Array, Uint8Array>({
+      async transform(chunk, controller) {
+        await self.late
+        controller.enqueue(chunk)
+      },
+    })
+    return new Response(body?.pipeThrough(events) ?? null, { status, headers })
+  }
+
   return self
 }
 
