@@ -14,15 +14,11 @@ type OtherCalls = Pick<
 export function sessionCalls(transport: Transport): SessionCalls {
   function remember({ body }: Reply): OpenedSession {
     const opened = body as OpenedSession
-    transport.token = opened.token
-    transport.user = opened.user
+    transport.enter(opened)
     return opened
   }
 
-  function forget(): void {
-    transport.token = null
-    transport.user = null
-  }
+  const forget = (): void => transport.enter({ token: null, user: null })
 
   const login = async ({ signal, ...json }: Credentials): Promise<OpenedSession> =>
     remember(await transport.call({ ...OPENING, path: '/auth', json, signal }))
@@ -40,25 +36,22 @@ export function sessionCalls(transport: Transport): SessionCalls {
       })
     },
     async logout({ signal } = {}) {
-      if (transport.token === null) return
+      const { token } = transport.session
+      if (token === null) return
+      // At once: by the time of the answer somebody else may have logged in.
+      forget()
       // Anonymous: a session that has ended already is no error here, nor one to renew.
-      const headers = { Authorization: `Bearer ${transport.token}` }
+      const headers = { Authorization: `Bearer ${token}` }
       const asked = { method: 'DELETE', path: '/auth', headers, anonymous: true, signal } as const
-      try {
-        const { error } = await transport.ask(asked)
-        if (error !== null && error.code !== 'AUTH01') throw error
-      } finally {
-        forget()
-      }
+      const { error } = await transport.ask(asked)
+      if (error !== null && error.code !== 'AUTH01') throw error
     },
     async deleteAccount({ signal } = {}) {
-      const { error, isRepeat } = await transport.ask({
-        method: 'DELETE',
-        path: '/account',
-        signal,
-      })
+      const { line } = transport.session
+      const asked = { method: 'DELETE', path: '/account', signal } as const
+      const { error, isRepeat } = await transport.ask(asked)
       if (error !== null && !(isRepeat && error.code === 'AUTH01')) throw error
-      forget()
+      if (transport.session.line === line) forget()
     },
   }
 }
@@ -67,8 +60,13 @@ export function sessionCalls(transport: Transport): SessionCalls {
 export function passwordCalls(transport: Transport): OtherCalls {
   return {
     async sessions({ signal } = {}) {
+      const { session } = transport
       const reply = await transport.call({ method: 'GET', path: '/account', read: 'json', signal })
-      return reply.body as SessionInfo[]
+      const sessions = reply.body as SessionInfo[]
+      if (transport.session === session) {
+        session.user = sessions.find(({ current }) => current)?.user ?? null
+      }
+      return sessions
     },
     async endSession(handle, { signal } = {}) {
       const path = `/auth/${encodeURIComponent(handle)}`

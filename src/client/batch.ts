@@ -18,9 +18,11 @@ export async function runBatch(
   operations: Operation[],
   { signal }: CallOptions = {},
 ): Promise<OperationResult[]> {
+  // Encoding takes a while, in which somebody else may log in.
+  const { session } = transport
   const wire = await Promise.all(operations.map((operation) => encode(codec, operation)))
   const json = { operations: wire.map(withoutDigest) }
-  const asked = { method: 'POST', path: '/batch', json, read: 'json', signal } as const
+  const asked = { method: 'POST', path: '/batch', json, read: 'json', session, signal } as const
   const { body, error, isRepeat } = await transport.ask(asked)
   if (error === null) return (body as { results: OperationResult[] }).results
   const settled = settle(wire, error.problem?.failed ?? [], isRepeat)

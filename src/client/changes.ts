@@ -5,7 +5,7 @@ import { eventParser, type ServerEvent } from './events.ts'
 import { withName } from './meta.ts'
 import { events, linked, pause, stopIfAborted } from './signal.ts'
 import { decodeValue } from './store.ts'
-import type { Transport } from './transport.ts'
+import type { Session, Transport } from './transport.ts'
 import type { Change, Codec, FeedEvent, FeedOptions, StoreInfo } from './types.ts'
 
 // The server has something to say every 20 s. A stream whose first bytes are held back by a proxy is
@@ -27,6 +27,7 @@ interface Feed extends FeedOptions {
   codec: Codec
   mayStream: boolean
   signal: AbortSignal
+  session: Session
 }
 
 /** Where the feed stands; null before the first page is through. */
@@ -37,10 +38,13 @@ interface Place {
 }
 
 export async function* readFeed(
-  o: Omit<Feed, 'signal'> & { ends: AbortSignal | undefined; signal?: AbortSignal | undefined },
+  o: Omit<Feed, 'signal' | 'session'> & {
+    ends: AbortSignal | undefined
+    signal?: AbortSignal | undefined
+  },
 ): AsyncGenerator<FeedEvent, void, undefined> {
   const link = linked(o.ends, o.signal)
-  const feed: Feed = { ...o, signal: link.signal }
+  const feed: Feed = { ...o, signal: link.signal, session: o.transport.session }
   const place: Place = { cursor: o.since ?? null, failures: 0 }
   try {
     for (;;) {
@@ -87,7 +91,8 @@ async function* pages(feed: Feed, place: Place, wait: number): AsyncGenerator<Fe
       ...(feed.includeData === true ? ['include=data'] : []),
     ]
     const path = `/changes${query.length === 0 ? '' : '?'}${query.join('&')}`
-    const asked = { method: 'GET', read: 'json', path, signal: feed.signal } as const
+    const { session, signal } = feed
+    const asked = { method: 'GET', read: 'json', path, session, signal } as const
     // A live feed has its own pauses, and says that it is offline.
     const { body } = await feed.transport.call({ ...asked, once: feed.live === true })
     if (held > 0) place.failures = 0
@@ -147,7 +152,8 @@ async function openStream(feed: Feed, { cursor }: Place, signal: AbortSignal) {
   const include = feed.includeData === true ? '&include=data' : ''
   const path = `/changes?since=${cursor}${include}`
   const headers = { Accept: 'text/event-stream' }
-  return readEvents(await feed.transport.open({ method: 'GET', path, headers, signal }))
+  const { transport, session } = feed
+  return readEvents(await transport.open({ method: 'GET', path, headers, session, signal }))
 }
 
 /** The events of an answer, and null for bytes that end none. */

@@ -19,11 +19,12 @@ export function connect(o: ConnectOptions): Client {
   const transport = new Transport(o)
   return {
     get token() {
-      return transport.token
+      return transport.session.token
     },
     get user() {
-      return transport.user
+      return transport.session.user
     },
+    onSession: (listener) => transport.watch(listener),
     ...sessionCalls(transport),
     ...passwordCalls(transport),
     store: (nameOrKey) => new RemoteStore(transport, codec, nameOrKey),

@@ -4,7 +4,7 @@ import { randomId, toBytes } from './encoding.ts'
 import { ConflictError, SyncError } from './errors.ts'
 import { isStoreKey, keyPath } from './key.ts'
 import { contextOf, decodeMeta, encodeMeta } from './meta.ts'
-import type { Reply, Transport } from './transport.ts'
+import type { Reply, Session, Transport } from './transport.ts'
 import type {
   CallOptions,
   Codec,
@@ -15,6 +15,12 @@ import type {
   Store,
   Token,
 } from './types.ts'
+
+/** Whose call it is, for one of several steps: somebody else may log in between. */
+interface Whose {
+  signal?: AbortSignal | undefined
+  session?: Session | undefined
+}
 
 // Of update(): so many conflicts in a row are somebody who writes in a loop.
 const MAX_CONFLICTS = 20
@@ -37,8 +43,8 @@ export class RemoteStore implements Store {
     this.#name = isStoreKey(key) ? undefined : key
   }
 
-  async get({ signal }: CallOptions = {}): Promise<Current | null> {
-    const asked = { method: 'GET', path: this.#path, read: 'bytes', signal } as const
+  async get({ signal, session }: Whose = {}): Promise<Current | null> {
+    const asked = { method: 'GET', path: this.#path, read: 'bytes', signal, session } as const
     for (let attempt = 1; ; attempt++) {
       const reply = await this.#transport.ask(asked)
       if (reply.error?.code === 'ERR01') return null
@@ -51,31 +57,34 @@ export class RemoteStore implements Store {
     }
   }
 
-  async put(value: Uint8Array | string, o: PutOptions = {}) {
-    const { signal, write = randomId() } = o
-    if (this.#name === undefined && o.meta?.name === undefined) await this.#learnName(signal)
+  async put(value: Uint8Array | string, o: PutOptions & Whose = {}) {
+    const { signal, session = this.#transport.session, write = randomId() } = o
+    const whose = { signal, session }
+    if (this.#name === undefined && o.meta?.name === undefined) await this.#learnName(whose)
     const meta: Meta = { ...(this.#name !== undefined && { name: this.#name }), ...o.meta }
     const bytes = await this.#codec.encode(toBytes(value), contextOf('value', meta.name))
     const encodedMeta = await encodeMeta(this.#codec, meta, write)
     const digest = await reprDigest(bytes)
     const headers = { 'X-Sync-Meta': encodedMeta, 'Repr-Digest': digest, ...condition(o.token) }
-    const asked = { method: 'PUT', path: this.#path, headers, bytes, signal } as const
+    const asked = { method: 'PUT', path: this.#path, headers, bytes, ...whose } as const
     const { error, headers: answered } = await this.#transport.ask(asked)
     if (error === null) return toWritten(answered)
     if (error.code !== 'KEY01') throw error
     // Whoever sent it twice (this client, the browser, a proxy): what is there is what was sent.
     const isOwn =
       answered.get('repr-digest') === digest && answered.get('x-sync-meta') === encodedMeta
-    if (!isOwn) throw new ConflictError(error, await this.get({ signal }))
+    if (!isOwn) throw new ConflictError(error, await this.get(whose))
     // Nothing is asked again: by now it could be told of a version that others wrote.
     return toWritten(answered)
   }
 
   async delete({ token, signal }: CallOptions & { token: string }): Promise<void> {
-    const asked = { method: 'DELETE', path: this.#path, headers: condition(token), signal } as const
+    const whose = { signal, session: this.#transport.session }
+    const headers = condition(token)
+    const asked = { method: 'DELETE', path: this.#path, headers, ...whose } as const
     const { error, isRepeat } = await this.#transport.ask(asked)
     if (error === null || (error.status === 404 && isRepeat)) return
-    if (error.code === 'KEY01') throw new ConflictError(error, await this.get({ signal }))
+    if (error.code === 'KEY01') throw new ConflictError(error, await this.get(whose))
     throw error
   }
 
@@ -83,12 +92,13 @@ export class RemoteStore implements Store {
     fn: Parameters<Store['update']>[0],
     o: CallOptions & { meta?: Meta | undefined } = {},
   ) {
-    let current = await this.get(o)
+    const whose = { signal: o.signal, session: this.#transport.session }
+    let current = await this.get(whose)
     for (let conflicts = 0; ; conflicts++) {
       const next = await fn(current?.value ?? null)
       const meta = { ...current?.meta, ...o.meta }
       try {
-        return await this.put(next, { token: current?.token ?? null, meta, signal: o.signal })
+        return await this.put(next, { token: current?.token ?? null, meta, ...whose })
       } catch (error) {
         if (!(error instanceof ConflictError) || conflicts === MAX_CONFLICTS) throw error
         ;({ current } = error)
@@ -101,17 +111,18 @@ export class RemoteStore implements Store {
     await this.#transport.call({ method: 'PUT', path: this.#members, json, read: 'json', signal })
   }
 
-  async revoke(users: string | string[], { signal }: CallOptions = {}): Promise<void> {
+  async revoke(users: string | string[], { signal, session }: Whose = {}): Promise<void> {
     const query = [users].flat().map((user) => `users=${encodeURIComponent(user)}`)
     const path = `${this.#members}?${query.join('&')}`
-    await this.#transport.call({ method: 'DELETE', path, signal })
+    await this.#transport.call({ method: 'DELETE', path, signal, session })
   }
 
-  async leave(o: CallOptions = {}): Promise<void> {
-    const own = (await this.members(o)).find(({ current }) => current)
+  async leave({ signal }: CallOptions = {}): Promise<void> {
+    const whose = { signal, session: this.#transport.session }
+    const own = (await this.members(whose)).find(({ current }) => current)
     if (own === undefined) return
     try {
-      await this.revoke(own.user, o)
+      await this.revoke(own.user, whose)
     } catch (error) {
       // Looked at a moment ago: gone now means that an attempt without an answer did it.
       if (!(error instanceof SyncError) || error.code !== 'ERR01') throw error
@@ -135,8 +146,8 @@ export class RemoteStore implements Store {
     }
   }
 
-  async #learnName(signal: AbortSignal | undefined): Promise<void> {
-    const asked = { method: 'HEAD', path: this.#path, signal } as const
+  async #learnName(whose: Whose): Promise<void> {
+    const asked = { method: 'HEAD', path: this.#path, ...whose } as const
     const { error, headers } = await this.#transport.ask(asked)
     // What does not exist is for the write to find out.
     if (error !== null && error.status !== 404) throw error

@@ -3,6 +3,15 @@ import { SyncError, type Problem } from './errors.ts'
 import { linked, pause, stopIfAborted, type Link } from './signal.ts'
 import type { ConnectOptions, Retry } from './types.ts'
 
+/** Who a client is, or nobody. */
+export interface Session {
+  token: string | null
+  /** The account's handle, where it is known: as it was handed in, or the server's word. */
+  user: string | null
+  /** The same for one that was renewed; every login, and a logout, begins another. */
+  line: object
+}
+
 export interface Ask {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
   path: string
@@ -13,6 +22,8 @@ export interface Ask {
   read?: 'json' | 'bytes'
   /** Without the session: for calls that open one. */
   anonymous?: boolean
+  /** Whose call it is, where that was decided before: nobody else's session is ever taken for it. */
+  session?: Session | undefined
   /** For calls that must not be sent twice. */
   once?: boolean
   signal?: AbortSignal | undefined
@@ -38,22 +49,32 @@ const UNKNOWN_BYTES = 600_000
 const NOTHING_HAPPENED = ['ERR05', 'RATE01']
 
 export class Transport {
-  token: string | null
-  /** The account's handle, once it was handed in or a session was opened here. */
-  user: string | null
+  session: Session
+  readonly #watchers = new Set<() => void>()
+  readonly #renewals = new WeakMap<Session, Promise<string | null>>()
   readonly #base: string
   readonly #options: ConnectOptions
   readonly #retry: Retry
-  #renewal: Promise<string | null> | undefined
 
   constructor(o: ConnectOptions) {
-    this.token = o.token ?? null
-    this.user = o.user ?? null
+    this.session = { token: o.token ?? null, user: o.user ?? null, line: {} }
     this.#options = o
     this.#base = String(o.url)
       .replace(/[?#].*$/, '')
       .replace(/\/+$/, '')
     this.#retry = { attempts: 4, baseMs: 250, maxWaitMs: 10_000, ...o.retry }
+  }
+
+  /** Calls from now on are of this session; those of another login go no further. */
+  enter({ token, user, line = {} }: Omit<Session, 'line'> & { line?: object }): void {
+    this.session = { token, user, line }
+    for (const watcher of this.#watchers) watcher()
+  }
+
+  /** Tells of every session that is entered; answers how to stop. */
+  watch(watcher: () => void): () => void {
+    this.#watchers.add(watcher)
+    return () => this.#watchers.delete(watcher)
   }
 
   /** Throws refusals. */
@@ -75,12 +96,13 @@ export class Transport {
 
   /** Sends once, with the session; the body is for the caller to read. Throws refusals. */
   async open(o: Ask): Promise<Response> {
+    const { line } = o.session ?? this.session
     for (let isRenewed = false; ; isRenewed = true) {
-      const { token } = this
+      const session = this.#sessionOf(o, line)
       const { response } = await this.#begin(o, o.signal)
       if (response.ok) return response
       const error = await toError(response)
-      if (error.code !== 'AUTH01' || isRenewed || !(await this.#renew(token))) throw error
+      if (error.code !== 'AUTH01' || isRenewed || !(await this.#renew(session))) throw error
     }
   }
 
@@ -93,14 +115,15 @@ export class Transport {
   async #repeat(o: Ask, signal: AbortSignal): Promise<Reply> {
     let isRepeat = false
     let isRenewed = false
+    const { line } = o.session ?? this.session
     for (let attempt = 1; ; attempt++) {
-      const { token } = this
+      const session = this.#sessionOf(o, line)
       const reply = await this.#attempt(o, signal)
       const { error } = reply
       if (error === null) return { ...reply, isRepeat }
       if (error.code === 'AUTH01' && o.anonymous !== true && !isRenewed) {
         isRenewed = true
-        if (await this.#renew(token)) continue
+        if (await this.#renew(session)) continue
       }
       const mayRepeat = o.once !== true && attempt < this.#retry.attempts && isPassing(error)
       if (!mayRepeat || (error.retryAfterMs ?? 0) > this.#retry.maxWaitMs) {
@@ -131,19 +154,21 @@ export class Transport {
 
   /** The answer, once it has begun; the link can end its body. Throws NETWORK, and the signal's reason. */
   async #begin(o: Ask, signal: AbortSignal | undefined) {
+    stopIfAborted(signal)
     const { method, path, json, bytes } = o
+    const { token } = this.session
     const link = linked(signal)
     // A browser's fetch takes no other `this` than its own.
     const send = this.#options.fetch ?? ((...args: Parameters<typeof fetch>) => fetch(...args))
     const limitMs = LIMIT_MS + (bytes?.length ?? 0) / MIN_BYTES_PER_MS
     const body = json === undefined ? bytes : JSON.stringify(json)
-    const isSession = o.anonymous !== true && this.token !== null
+    const isSession = o.anonymous !== true && token !== null
     const init: RequestInit = {
       method,
       headers: {
         ...(json !== undefined && { 'Content-Type': 'application/json' }),
         ...(bytes !== undefined && { 'Content-Type': 'application/octet-stream' }),
-        ...(isSession && { Authorization: `Bearer ${this.token}` }),
+        ...(isSession && { Authorization: `Bearer ${token}` }),
         ...o.headers,
       },
       ...(body !== undefined && { body: body as NonNullable<RequestInit['body']> }),
@@ -157,15 +182,27 @@ export class Transport {
     }
   }
 
+  /** Throws AUTH01 when somebody else has logged in since, or the session was ended here. */
+  #sessionOf({ anonymous }: Ask, line: object): Session {
+    if (anonymous === true || this.session.line === line) return this.session
+    throw new SyncError('AUTH01', 'The session of this call was ended here.', { status: 401 })
+  }
+
   /** True when there is a session to try again with. Calls that fail together ask once. */
-  async #renew(failed: string | null): Promise<boolean> {
-    if (this.token !== failed) return this.token !== null
+  async #renew(failed: Session): Promise<boolean> {
     const { onUnauthorized } = this.#options
-    if (onUnauthorized === undefined) return false
-    this.#renewal ??= (async () => onUnauthorized())().finally(() => (this.#renewal = undefined))
-    const token = await this.#renewal
-    if (token !== null) this.token = token
-    return token !== null
+    if (this.session === failed && onUnauthorized !== undefined) {
+      const asked = this.#renewals.get(failed) ?? (async () => onUnauthorized())()
+      this.#renewals.set(failed, asked)
+      const token = await asked.finally(() => this.#renewals.delete(failed))
+      const { session } = this
+      if (token === null) return false
+      if (session === failed) this.enter({ token, user: null, line: failed.line })
+      // It logged in here.
+      else if (session.token === token) session.line = failed.line
+    }
+    const { session } = this
+    return session !== failed && session.line === failed.line
   }
 }
 

@@ -62,6 +62,8 @@ export interface OpenedSession {
 export interface SessionInfo {
   /** What `endSession` takes; not the secret. */
   token: string
+  /** The account's handle. */
+  user: string
   expiration: number
   device?: string
   created: number
@@ -166,13 +168,15 @@ export interface Credentials extends CallOptions {
 export interface Client {
   /** The session's; null without one. */
   readonly token: string | null
-  /** The account's handle, once it was handed in or a session was opened here. */
+  /** The account's handle: as it was handed in, until a session was opened here, or `sessions` were asked for. */
   readonly user: string | null
+  /** Tells of every login, logout and renewed session; answers how to stop. */
+  onSession(listener: () => void): () => void
   /** Creates an account and remembers its session. Throws ACCT01, ACCT02, ACCT03, RATE01. */
   register(o: Credentials & { invitation?: string | undefined }): Promise<OpenedSession>
   /** Remembers the session. Throws AUTH02, RATE01. */
   login(o: Credentials): Promise<OpenedSession>
-  /** Ends this session, and forgets it in any case. */
+  /** Ends this session, which is forgotten at once. */
   logout(o?: CallOptions): Promise<void>
   sessions(o?: CallOptions): Promise<SessionInfo[]>
   /** Takes the `token` of a SessionInfo. Throws ERR01. */
