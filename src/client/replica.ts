@@ -6,8 +6,8 @@ import { SyncError } from './errors.ts'
 import { keyPath } from './key.ts'
 import { lead, openPeers, type Peers } from './leader.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
-import type { Merge } from './reconciler.ts'
-import { Syncer } from './syncer.ts'
+import type { Failure, Merge } from './reconciler.ts'
+import { isOver, otherAccount, Syncer } from './syncer.ts'
 import type { Client, Meta, Permission, StoreInfo } from './types.ts'
 
 export { indexedDbStore } from './indexeddb.ts'
@@ -36,7 +36,8 @@ export interface Parked {
 
 /**
  * `waiting`: another tab syncs. `syncing`: catching up. `live`: all is here, and what comes is taken in.
- * `unauthorized`: the session has ended; log in and `start`.
+ * `unauthorized`: the session has ended (AUTH01), or is of another account than what is here (ACCOUNT):
+ * log in and `start`.
  */
 export interface ReplicaStatus {
   state: 'stopped' | 'waiting' | 'syncing' | 'live' | 'offline' | 'unauthorized'
@@ -70,7 +71,7 @@ export interface ReplicaItem {
 export async function openReplica(o: ReplicaOptions): Promise<Replica> {
   const { user } = await o.local.readState()
   if (user !== null && o.client.user !== null && user !== o.client.user) {
-    throw new SyncError('ACCOUNT', 'This copy is of another account: give each its own.')
+    throw otherAccount()
   }
   const replica = new Replica(o, await o.local.all())
   replica.start()
@@ -157,7 +158,7 @@ class Replica {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Resolves when all is sent that is not parked, and the server is followed. Throws AUTH01, and the signal's reason. */
+  /** Resolves when all is sent that is not parked, and the server is followed. Throws AUTH01, ACCOUNT, and the signal's reason. */
   synced({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -199,8 +200,7 @@ class Replica {
       (error: unknown) => {
         this.#run = null
         if (signal.aborted) return this.#become('stopped', null)
-        const isOver = (error as SyncError).code === 'AUTH01'
-        this.#become(isOver ? 'unauthorized' : 'offline', error as Error)
+        this.#become(isOver(error as Failure) ? 'unauthorized' : 'offline', error as Error)
       },
     )
     this.#run = { stop, ended }

@@ -1,11 +1,12 @@
 // Owns a replica's exchange with the server: the feed taken in, the queue sent, and what conflicts merged.
 import { randomId } from './encoding.ts'
 import { isDue, sent, ungrounded } from './entry.ts'
+import { SyncError } from './errors.ts'
 import type { LocalEntry } from './local.ts'
 import { toRemote, Reconciler, type Failure, type ReplicaParts } from './reconciler.ts'
 import { linked, pause, stopIfAborted } from './signal.ts'
 
-export type SyncState = 'syncing' | 'live' | 'offline' | 'unauthorized'
+export type SyncState = 'syncing' | 'live' | 'offline'
 
 const MOST_AT_ONCE = 4
 const MOST_UNSETTLED = 100
@@ -26,17 +27,31 @@ export class Syncer {
     this.reconciler = new Reconciler(o, () => this.#wake())
   }
 
-  /** Syncs until the signal. Throws AUTH01, after which it can be run again. */
+  /** Syncs until the signal. Throws AUTH01 and ACCOUNT, after which it can be run again. */
   async run(signal: AbortSignal): Promise<void> {
     for (const entry of await this.#o.local.all()) this.reconciler.note(entry.id, entry)
+    for (;;) await this.#runSession(signal)
+  }
+
+  /** Until the client has another session: whose that is has to be known before anything is sent. */
+  async #runSession(signal: AbortSignal): Promise<void> {
     const link = linked(signal)
+    let hasChanged = false
+    const stopWatching = this.#o.client.onSession(() => {
+      hasChanged = true
+      link.abort(new Error('the session is another one'))
+    })
     try {
       const both = [this.#pullOn(link.signal), this.#pushOn(link.signal)]
       // One that ends ends the other, and is waited for.
       for (const one of both) one.catch(link.abort)
       await Promise.allSettled(both)
       await Promise.all(both)
+    } catch (error) {
+      stopIfAborted(signal)
+      if (!hasChanged) throw error
     } finally {
+      stopWatching()
       link.release()
       this.#isLive = false
     }
@@ -51,17 +66,17 @@ export class Syncer {
       } catch (thrown) {
         stopIfAborted(signal)
         const error = thrown as Failure
+        if (isOver(error)) throw error
         this.#goOffline(error)
-        if (error.code === 'AUTH01') throw error
         await pause(this.#backOff(failures, error), signal)
       }
     }
   }
 
   async #pull(signal: AbortSignal, onSuccess: () => void): Promise<void> {
-    const { local, client } = this.#o
-    const { cursor } = await local.readState()
+    const { client } = this.#o
     if (!this.#isLive) this.#onState('syncing', null)
+    const cursor = await this.#identify(signal)
     let last = cursor
     let unsettled: Promise<void>[] = []
     const onOffline = (error: Error): void => this.#goOffline(error)
@@ -90,15 +105,27 @@ export class Syncer {
     }
   }
 
-  async #keepCursor(cursor: string | null): Promise<void> {
+  /** Answers where to go on from. Throws ACCOUNT for another account than the one whose stores these are. */
+  async #identify(signal: AbortSignal): Promise<string | null> {
     const { local, client } = this.#o
-    const { user } = await local.readState()
-    await local.writeState({ cursor, user: client.user ?? user })
+    // Of a session that was opened elsewhere.
+    if (client.user === null) await client.sessions({ signal })
+    stopIfAborted(signal)
+    const { user } = client
+    const state = await local.readState()
+    if (user === null || user !== (state.user ?? user)) throw otherAccount()
+    if (state.user === null) await local.writeState({ ...state, user })
+    return state.cursor
+  }
+
+  async #keepCursor(cursor: string | null): Promise<void> {
+    const { local } = this.#o
+    await local.writeState({ ...(await local.readState()), cursor })
   }
 
   #goOffline(error: Failure): void {
     this.#isLive = false
-    this.#onState(error.code === 'AUTH01' ? 'unauthorized' : 'offline', error)
+    this.#onState('offline', error)
   }
 
   // Pushing
@@ -219,6 +246,12 @@ export class Syncer {
     )
   }
 }
+
+export const otherAccount = (): SyncError =>
+  new SyncError('ACCOUNT', 'This copy is of another account: give each its own.')
+
+/** Nothing goes on before somebody logs in. */
+export const isOver = ({ code }: Failure): boolean => code === 'AUTH01' || code === 'ACCOUNT'
 
 /** Everything else is refused for good. What a proxy says is not the server's last word. */
 const isPassing = ({ code, status = 0 }: Failure): boolean =>

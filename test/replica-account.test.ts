@@ -1,0 +1,119 @@
+// Owns that a replica keeps to one account: nothing of it reaches another, and no other is taken for it.
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import { connect, type Client } from '../src/client/client.ts'
+import { memoryStore } from '../src/client/replica.ts'
+import { PASSWORD, startNode } from './helpers/node.ts'
+import { openDevice, reads, toText, until } from './helpers/replicas.ts'
+
+const as = (id: string) => ({ id, password: PASSWORD })
+
+/** A device of ana's with a store that is synced and one that waits, and what bob has in the end. */
+async function start(t: TestContext) {
+  const node = await startNode(t)
+  const bob = connect({ url: node.url })
+  await bob.register(as('bob'))
+  const local = memoryStore()
+  const ana = await openDevice(t, node, { local })
+  await ana.replica.put('diary', 'secret of ana')
+  await ana.replica.synced()
+  return {
+    node,
+    local,
+    ana,
+    bob,
+    /** The replica does not sync with bob's session, and goes on with ana's. */
+    async expectRefused({ replica, client }: { replica: typeof ana.replica; client: Client }) {
+      const isRefused = () => replica.status().state === 'unauthorized'
+      await until({ replica }, isRefused)
+      // By the logout, it may be: nobody had logged in yet.
+      replica.start()
+      await until({ replica }, isRefused)
+      await assert.rejects(replica.synced(), { code: 'ACCOUNT' })
+      assert.deepEqual((await bob.list()).stores, [])
+      await client.login(as('ana'))
+      replica.start()
+      await replica.synced()
+      const names = (await client.list()).stores.map(({ name }) => name)
+      assert.deepEqual(new Set(names), new Set(['diary', 'draft']))
+      assert.deepEqual((await bob.list()).stores, [])
+    },
+  }
+}
+
+describe('A replica of one account', () => {
+  it('sends nothing when another logs in before it is started again', async (t) => {
+    const { ana, expectRefused } = await start(t)
+    await ana.replica.stop()
+    await ana.replica.put('draft', 'secret of ana')
+    await ana.client.logout()
+    await ana.client.login(as('bob'))
+    ana.replica.start()
+    await expectRefused(ana)
+  })
+
+  it('sends nothing when another logs in while it runs', async (t) => {
+    const { ana, expectRefused } = await start(t)
+    await ana.client.logout()
+    await ana.client.login(as('bob'))
+    await ana.replica.put('draft', 'secret of ana')
+    await expectRefused(ana)
+  })
+
+  it('sends nothing when another logs in while a write is on its way', async (t) => {
+    const { ana, bob, expectRefused } = await start(t)
+    // The connection is lost, and back with somebody else.
+    ana.net.answer = (method) => {
+      if (method !== 'PUT') return undefined
+      ana.net.answer = null
+      throw new TypeError('lost')
+    }
+    const login = ana.client.login(as('bob'))
+    await ana.replica.put('draft', 'secret of ana')
+    await login
+    assert.equal(ana.client.user, (await bob.login(as('bob'))).user)
+    await expectRefused(ana)
+  })
+
+  it('sends nothing when another session is handed in by its token alone', async (t) => {
+    const { node, local, ana, bob, expectRefused } = await start(t)
+    await ana.replica.stop()
+    await ana.replica.put('draft', 'secret of ana')
+    const options = { token: bob.token }
+    await expectRefused(await openDevice(t, node, { local, options }))
+  })
+
+  it('sends nothing when an ended session is renewed with that of another', async (t) => {
+    const { node, local, ana, bob, expectRefused } = await start(t)
+    await ana.replica.stop()
+    await ana.replica.put('draft', 'secret of ana')
+    const options = { token: 'x'.repeat(43), onUnauthorized: () => bob.token }
+    await expectRefused(await openDevice(t, node, { local, options }))
+  })
+
+  it('goes on with its own session by the token alone, first without a connection', async (t) => {
+    const { node, local, ana } = await start(t)
+    await ana.replica.stop()
+    await ana.replica.put('draft', 'of ana')
+    const again = await openDevice(t, node, {
+      local,
+      net: Object.assign(ana.net, { isDown: true }),
+      options: { token: ana.client.token },
+    })
+    await until(again, () => again.replica.status().state === 'offline')
+    assert.equal(again.client.user, null)
+    again.net.mend()
+    await again.replica.synced()
+    assert.equal(again.client.user, ana.client.user)
+    assert.equal(toText((await ana.client.store('draft').get())?.value ?? null), 'of ana')
+  })
+
+  it('goes on by itself with another session of its account', async (t) => {
+    const { ana } = await start(t)
+    await ana.client.login(as('ana'))
+    await ana.replica.put('draft', 'of ana')
+    await ana.replica.synced()
+    await ana.client.store('draft').put('from elsewhere', { token: '*' })
+    await until(ana, reads(ana, 'draft', 'from elsewhere'))
+  })
+})
