@@ -117,3 +117,65 @@ describe('A replica of one account', () => {
     await until(ana, reads(ana, 'draft', 'from elsewhere'))
   })
 })
+
+describe('A replica of which others own stores, too', () => {
+  it('never takes one for its own by the name that somebody else gave it', async (t) => {
+    const node = await startNode(t)
+    const mallory = connect({ url: node.url })
+    await mallory.register(as('mallory'))
+    const ana = connect({ url: node.url })
+    await ana.register(as('ana'))
+    const names = ['journal', 'kept', 'a//b', '', '.', 'a\nb', '\ud800', 'x'.repeat(4000)]
+    const keys = new Map<string, string>()
+    for (const [i, name] of names.entries()) {
+      const bait = mallory.store(`bait ${i}`)
+      keys.set(name, (await bait.put(`bait ${i}`, { meta: { name } })).key)
+      await bait.share('ana', 'OWN')
+    }
+    await mallory.store('journal').put('bait')
+    await mallory.store('journal').share('ana', 'OWN')
+    const { key } = (await mallory.store('journal').get()) as { key: string }
+    await ana.store('kept').put('of ana')
+    const { replica, read } = await openDevice(t, node)
+    await replica.synced()
+    assert.equal(await read('kept'), 'of ana')
+    assert.equal(await read('journal'), null)
+    assert.equal(await read(key), 'bait')
+    for (const [i, name] of names.entries())
+      assert.equal(await read(keys.get(name) as string), `bait ${i}`)
+    await replica.put('journal', 'secret of ana')
+    await replica.put('kept', 'secret of ana')
+    await replica.synced()
+    const { stores } = await mallory.list()
+    for (const store of stores) {
+      const value = (await mallory.store(store.key).get())?.value ?? null
+      assert.match(toText(value) as string, /^bait/)
+    }
+    assert.equal(toText((await ana.store('journal').get())?.value ?? null), 'secret of ana')
+  })
+
+  it('knows its own in a first sync, and asks for hundreds at once', async (t) => {
+    const node = await startNode(t)
+    const ana = connect({ url: node.url })
+    await ana.register(as('ana'))
+    const names = Array.from({ length: 700 }, (_, i) => `note ${i}`)
+    await ana.batch(names.map((put) => ({ put, value: put })))
+    const sizes: number[] = []
+    const limited: typeof fetch = async (input, init) => {
+      if (!String(input).endsWith('/batch')) return fetch(input, init)
+      const { operations } = JSON.parse(String(init?.body)) as { operations: unknown[] }
+      sizes.push(operations.length)
+      // As for stores with very many members.
+      return operations.length > 400
+        ? Response.json({ code: 'SIZE01', status: 413 }, { status: 413 })
+        : fetch(input, init)
+    }
+    const { replica, all } = await openDevice(t, node, { options: { fetch: limited } })
+    await replica.synced()
+    assert.deepEqual(await all(), Object.fromEntries(names.map((name) => [name, name])))
+    assert.deepEqual(sizes, [500, 250, 250, 200])
+    await replica.put('note 5', 'edited')
+    await replica.synced()
+    assert.equal(toText((await ana.store('note 5').get())?.value ?? null), 'edited')
+  })
+})

@@ -11,6 +11,15 @@ export interface Problem {
   [member: string]: unknown
 }
 
+/** What calls throw, by its members: a replica may be bundled apart from its client. */
+export type Failure = Error & {
+  code?: string
+  status?: number
+  retryAfterMs?: number
+  problem?: Problem
+  current?: Current | null
+}
+
 /**
  * A call that failed. `code` is one of the protocol's (`AUTH01`, `PERM01`, `SIZE01` …), or one of the
  * client's own: `NETWORK` no answer came (`status` 0), and whether a write happened is not known;

@@ -8,11 +8,11 @@ import {
   ungrounded,
   type Remote,
 } from './entry.ts'
-import type { Problem } from './errors.ts'
-import { isStoreKey } from './key.ts'
+import type { Failure } from './errors.ts'
+import { isName, isStoreKey } from './key.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
-import { ownKeys, type OwnKeys } from './own.ts'
-import { turns } from './turns.ts'
+import { ownKeysOf } from './own.ts'
+import { each, turns } from './turns.ts'
 import type { Change, Client, Current, Meta, Permission, StoreInfo } from './types.ts'
 
 /**
@@ -38,14 +38,10 @@ export interface ReplicaParts {
   onChange(id: string, entry: LocalEntry | null, isSeen: boolean): void
 }
 
-/** What calls throw, by its members: this file may be bundled apart from the client. */
-export type Failure = Error & {
-  code?: string
-  status?: number
-  retryAfterMs?: number
-  current?: Current | null
-  problem?: Problem | undefined
-}
+// Of a page: each may ask for a value, or wait for the local store.
+const MOST_AT_ONCE = 100
+
+type OwnKeys = () => Promise<Map<string, string>>
 
 interface Known {
   /** The feed's token; null for its deletion; absent where it is not the feed that asks. */
@@ -68,14 +64,12 @@ export class Reconciler {
   readonly ahead = new Set<string>()
   readonly #o: ReplicaParts
   readonly #onNote: () => void
-  readonly #ownKeyOf: OwnKeys
   /** Ids by store key. */
   readonly #ids = new Map<string, string>()
   readonly #doubtful = new Set<string>()
 
   constructor(o: ReplicaParts, onNote: () => void) {
     this.#o = o
-    this.#ownKeyOf = ownKeys(o.client)
     this.#onNote = onNote
   }
 
@@ -89,7 +83,21 @@ export class Reconciler {
     this.#onNote()
   }
 
-  takeIn(change: Change, signal: AbortSignal): Promise<void> {
+  /** Takes in what the feed says; all of a page at once. */
+  async takeInAll(changes: Change[], signal: AbortSignal): Promise<void> {
+    let asked: Promise<Map<string, string>> | undefined
+    const ownKeys = () => (asked ??= ownKeysOf(this.#o.client, this.#newNames(changes), signal))
+    await each(changes, MOST_AT_ONCE, (change) => this.#takeIn(change, ownKeys, signal))
+  }
+
+  #newNames(changes: Change[]): string[] {
+    return changes.flatMap((change) => {
+      if ('deleted' in change || change.permission !== 'OWN' || this.#ids.has(change.key)) return []
+      return this.#o.accepts(change) ? (nameOf(change) ?? []) : []
+    })
+  }
+
+  #takeIn(change: Change, ownKeys: OwnKeys, signal: AbortSignal): Promise<void> {
     return this.#keyTurn(change.key, async () => {
       const name = 'deleted' in change ? undefined : nameOf(change)
       const likely = this.#ids.get(change.key) ?? name ?? change.key
@@ -99,7 +107,7 @@ export class Reconciler {
           if (id !== undefined) await this.#takeGone(id, change.key, signal)
           return
         }
-        const id = this.#ids.get(change.key) ?? (await this.#chooseId(change, signal))
+        const id = this.#ids.get(change.key) ?? (await this.#chooseId(change, ownKeys, signal))
         if (id === likely) await this.#takeStore(id, change, signal)
         else if (id !== null) await this.turn(id, () => this.#takeStore(id, change, signal))
       })
@@ -108,19 +116,19 @@ export class Reconciler {
 
   /**
    * What the app calls a store that is new here; null for one that is none of its business. A store that
-   * somebody else shared is never met by a name: it could be taken for an own one that has it too.
+   * somebody else shared is never met by a name, which anybody can give it: what the app then writes
+   * under that name would be theirs.
    */
-  async #chooseId(info: StoreInfo, signal: AbortSignal): Promise<string | null> {
+  async #chooseId(info: StoreInfo, ownKeys: OwnKeys, signal: AbortSignal): Promise<string | null> {
     if (!this.#o.accepts(info)) return null
     const name = nameOf(info)
     if (name === undefined || info.permission !== 'OWN') return info.key
-    const there = await this.#o.local.read(name)
-    if (there !== null && there.key !== null) return there.key === info.key ? name : info.key
-    const isOwn = async () => (await this.#ownKeyOf(name, signal)) === info.key
-    if (await isOwn()) return name
+    const known = (await this.#o.local.read(name))?.key ?? (await ownKeys()).get(name)
+    if (known !== undefined) return known === info.key ? name : info.key
     // Not own, or deleted again since the feed said so; or made again since that was asked.
-    if ((await this.#o.client.store(info.key).get({ signal })) === null) return null
-    return (await isOwn()) ? name : info.key
+    const { client } = this.#o
+    if (!(await ownKeysOf(client, [info.key], signal)).has(info.key)) return null
+    return (await ownKeysOf(client, [name], signal)).get(name) === info.key ? name : info.key
   }
 
   /** Known by its key, while the name under which this account has it is known, too. */
@@ -313,9 +321,9 @@ export class Reconciler {
   }
 }
 
-/** The app's name of an own store. One that looks like a store key would be taken for that store. */
+/** The app's name of an own store. */
 const nameOf = ({ name }: StoreInfo): string | undefined =>
-  name === undefined || isStoreKey(name) ? undefined : name
+  name !== undefined && isName(name) ? name : undefined
 
 const metaOf = ({ name, extra }: StoreInfo): Meta => ({
   ...(name !== undefined && { name }),

@@ -2,11 +2,11 @@
 // the background.
 import { toBytes } from './encoding.ts'
 import { edited, isDue } from './entry.ts'
-import { SyncError } from './errors.ts'
+import { SyncError, type Failure } from './errors.ts'
 import { keyPath } from './key.ts'
 import { lead, openPeers, type Peers } from './leader.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
-import type { Failure, Merge } from './reconciler.ts'
+import type { Merge } from './reconciler.ts'
 import { isOver, otherAccount, Syncer } from './syncer.ts'
 import type { Client, Meta, Permission, StoreInfo } from './types.ts'
 

@@ -1,15 +1,17 @@
 // Owns a replica's exchange with the server: the feed taken in, the queue sent, and what conflicts merged.
 import { randomId } from './encoding.ts'
 import { isDue, sent, ungrounded } from './entry.ts'
-import { SyncError } from './errors.ts'
+import { SyncError, type Failure } from './errors.ts'
 import type { LocalEntry } from './local.ts'
-import { toRemote, Reconciler, type Failure, type ReplicaParts } from './reconciler.ts'
+import { toRemote, Reconciler, type ReplicaParts } from './reconciler.ts'
 import { linked, pause, stopIfAborted } from './signal.ts'
+import { each } from './turns.ts'
+import type { Change } from './types.ts'
 
 export type SyncState = 'syncing' | 'live' | 'offline'
 
 const MOST_AT_ONCE = 4
-const MOST_UNSETTLED = 100
+const MOST_WAITING = 1000
 const MOST_WRITES = 20
 const MAX_PAUSE_MS = 60_000
 
@@ -78,18 +80,17 @@ export class Syncer {
     if (!this.#isLive) this.#onState('syncing', null)
     const cursor = await this.#identify(signal)
     let last = cursor
-    let unsettled: Promise<void>[] = []
+    let waiting: Change[] = []
     const onOffline = (error: Error): void => this.#goOffline(error)
     const options = { since: cursor, live: true, includeData: true, signal, onOffline }
     for await (const event of client.changes(options)) {
       if (event.type === 'change') {
-        const work = this.reconciler.takeIn(event.change, signal)
-        work.catch(() => undefined) // looked at below
-        unsettled.push(work)
-        if (event.cursor === last && unsettled.length < MOST_UNSETTLED) continue
+        waiting.push(event.change)
+        // A page at a time.
+        if (event.cursor === last && waiting.length < MOST_WAITING) continue
       }
-      await Promise.all(unsettled)
-      unsettled = []
+      await this.reconciler.takeInAll(waiting, signal)
+      waiting = []
       if (event.type === 'reset') await this.reconciler.doubtAll()
       if (event.type === 'live') await this.reconciler.settleDoubts()
       const next = event.type === 'reset' ? null : event.cursor
@@ -176,22 +177,24 @@ export class Syncer {
   async #pushAll(signal: AbortSignal): Promise<Failure | null> {
     const ids = [...this.reconciler.due].sort(([, a], [, b]) => a - b).map(([id]) => id)
     let failure: Failure | null = null
-    const work = async (): Promise<void> => {
-      for (let id = ids.shift(); id !== undefined; id = ids.shift()) {
-        try {
-          await this.reconciler.turn(id, () => this.#push(id as string, signal))
-        } catch (thrown) {
-          stopIfAborted(signal)
-          const error = thrown as Failure
-          if (error.code === 'AUTH01') throw error
-          if (isPassing(error)) failure = error
-          else await this.reconciler.park(id, error)
-          if (error.code === 'NETWORK') ids.length = 0
-        }
+    const push = async (id: string): Promise<void> => {
+      try {
+        await this.reconciler.turn(id, () => this.#push(id, signal))
+      } catch (thrown) {
+        stopIfAborted(signal)
+        const error = thrown as Failure
+        if (isOver(error) || error.code === 'NETWORK') throw error
+        if (isPassing(error)) failure = error
+        else await this.reconciler.park(id, error)
       }
     }
-    const ended = await Promise.allSettled(Array.from({ length: MOST_AT_ONCE }, work))
-    for (const one of ended) if (one.status === 'rejected') throw one.reason
+    try {
+      await each(ids, MOST_AT_ONCE, push)
+    } catch (thrown) {
+      stopIfAborted(signal)
+      if (isOver(thrown as Failure)) throw thrown
+      failure = thrown as Failure
+    }
     return failure
   }
 
