@@ -1,6 +1,6 @@
 // Owns the local store in a file, for Node, Deno and Bun: a journal of JSON lines, all of it in memory.
 // oxlint-disable-next-line no-restricted-imports -- the one part that is not for browsers
-import { open, readFile, rename, type FileHandle } from 'node:fs/promises'
+import { appendFile, open, readFile, rename, type FileHandle } from 'node:fs/promises'
 import { base64, fromBase64 } from './encoding.ts'
 import { NO_STATE, type LocalEntry, type LocalState, type LocalStore } from './local.ts'
 
@@ -9,7 +9,10 @@ type Line = { id: string; entry: LocalEntry | null } | { state: LocalState }
 // Before this much it is not worth rewriting.
 const MIN_LINES = 1000
 
-/** One process at a time may have the file open; another account needs another file. */
+/**
+ * One process at a time may have the file open; another account needs another file. Lines that a disk
+ * damaged are put beside it, into `.damaged`.
+ */
 export async function fileStore(path: string): Promise<LocalStore> {
   const entries = new Map<string, LocalEntry>()
   let state = NO_STATE
@@ -76,10 +79,15 @@ class Journal {
     const unfinished = `${this.#path}.new`
     const lines = this.#all().map(toLine)
     const file = await open(unfinished, 'w', 0o600)
-    await file.appendFile(lines.join(''))
-    await file.sync()
-    await rename(unfinished, this.#path)
-    await syncFolderOf(this.#path)
+    try {
+      await file.appendFile(lines.join(''))
+      await file.sync()
+      await rename(unfinished, this.#path)
+      await syncFolderOf(this.#path)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
     await this.#file?.close()
     this.#file = file
     this.#lines = 0
@@ -121,11 +129,21 @@ async function readLines(path: string): Promise<Line[]> {
     throw error
   }
   // After the last newline stands what a crash tore: nobody was told that it is kept.
-  return text
-    .slice(0, text.lastIndexOf('\n') + 1)
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1)
+  const damaged: string[] = []
+  const lines = whole
     .split('\n')
     .filter(Boolean)
-    .map((line) => JSON.parse(line, revive) as Line)
+    .flatMap((one): Line[] => {
+      try {
+        return [fromLine(one)]
+      } catch {
+        damaged.push(`${one}\n`)
+        return []
+      }
+    })
+  if (damaged.length > 0) await appendFile(`${path}.damaged`, damaged.join(''), { mode: 0o600 })
+  return lines
 }
 
 const toLine = (line: Line): string => `${JSON.stringify(line, replace)}\n`
@@ -133,10 +151,22 @@ const toLine = (line: Line): string => `${JSON.stringify(line, replace)}\n`
 const replace = (_: string, value: unknown): unknown =>
   value instanceof Uint8Array ? { $bytes: base64(value) } : value
 
-const revive = (_: string, value: unknown): unknown => {
-  const bytes = (value as { $bytes?: unknown } | null)?.$bytes
-  return typeof bytes === 'string' ? fromBase64(bytes) : value
+/** Throws for what is none. Bytes are looked for only where they are: meta is whatever others made it. */
+function fromLine(text: string): Line {
+  const line = JSON.parse(text) as Line
+  if ('state' in line) {
+    if (line.state.cursor === undefined) throw new Error('no state')
+    return line
+  }
+  const { id, entry } = line
+  if (typeof id !== 'string') throw new Error('no entry')
+  if (entry === null) return line
+  const value = entry.value && unpack(entry.value)
+  const base = entry.base && { ...entry.base, value: unpack(entry.base.value) }
+  return { id, entry: { ...entry, value, base } }
 }
+
+const unpack = (packed: unknown): Uint8Array => fromBase64((packed as { $bytes: string }).$bytes)
 
 /** Else a power cut could bring the old name back. Windows cannot open a folder. */
 async function syncFolderOf(path: string): Promise<void> {
