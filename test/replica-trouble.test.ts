@@ -1,9 +1,13 @@
 // Owns what a replica makes of trouble on its way: a late feed, a store that cannot be read, a device that refuses.
 import assert from 'node:assert/strict'
+import { readdirSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { connect } from '../src/client/client.ts'
 import { eventually } from './helpers/eventually.ts'
-import { startNode } from './helpers/node.ts'
-import { openDevice, toText } from './helpers/replicas.ts'
+import { network } from './helpers/network.ts'
+import { PASSWORD, startNode } from './helpers/node.ts'
+import { openDevice, toText, until } from './helpers/replicas.ts'
 
 /** In the server's place: too busy, nothing happened. */
 const busy = (): Response => Response.json({ code: 'ERR05', status: 503 }, { status: 503 })
@@ -38,6 +42,64 @@ describe('A replica whose feed is late', () => {
       const there = await client.store('a').get()
       assert.equal(toText(there?.value ?? null), edit === 'edit' ? '3' : null)
       assert.deepEqual(merges, [])
+    })
+  }
+})
+
+describe('A replica with a store that cannot be read', { timeout: 60_000 }, () => {
+  it('goes on with all others', async (t) => {
+    const node = await startNode(t)
+    const laptop = connect({ url: node.url })
+    await laptop.register({ id: 'ana', password: PASSWORD })
+    await laptop.store('big').put(new Uint8Array(50_000))
+    await laptop.store('ok').put('fine')
+    const [blob] = readdirSync(join(node.root, 'blobs'))
+    truncateSync(join(node.root, 'blobs', blob as string), 100)
+    const { replica, all } = await openDevice(t, node)
+    await replica.put('new', 'note')
+    await replica.synced()
+    assert.deepEqual(
+      replica.status().parked.map(({ id, code }) => `${id} ${code}`),
+      ['big ERR02'],
+    )
+    assert.deepEqual(await all(), { ok: 'fine', new: 'note' })
+    assert.equal(toText((await laptop.store('new').get())?.value ?? null), 'note')
+    // Nor is an edit that runs into it in the way of others.
+    await replica.put('big', 'edited')
+    await replica.put('ok', 'still fine')
+    await replica.synced()
+    assert.equal(replica.status().parked[0]?.code, 'ERR02')
+    assert.equal(toText((await laptop.store('ok').get())?.value ?? null), 'still fine')
+  })
+
+  for (const [code, answer] of [
+    ['ERR02', () => Response.json({ code: 'ERR02', status: 500 }, { status: 500 })],
+    ['DIGEST', () => new Response('x', { headers: { 'X-Sync-Token': '1', 'Repr-Digest': 'no' } })],
+  ] as const) {
+    it(`reads it as soon as it can be read after ${code}, and loses no edit`, async (t) => {
+      const node = await startNode(t)
+      const { client: laptop } = await openDevice(t, node)
+      for (const name of ['read', 'edited']) await laptop.store(name).put('x'.repeat(20_000))
+      const net = network()
+      net.answer = (method, path) =>
+        method === 'GET' && path.startsWith('/store/') ? answer() : undefined
+      const phone = await openDevice(t, node, { net })
+      await phone.replica.synced()
+      assert.deepEqual(
+        new Set(phone.replica.status().parked.map((one) => one.code)),
+        new Set([code]),
+      )
+      await phone.replica.put('edited', 'here')
+      await phone.replica.synced()
+      assert.equal(phone.replica.status().parked.length, 2)
+      net.answer = null
+      net.cut()
+      net.mend()
+      await until(phone, () => phone.replica.status().parked.length === 0)
+      await phone.replica.synced()
+      assert.equal((await phone.read('read'))?.length, 20_000)
+      assert.equal(await phone.read('edited'), `${'x'.repeat(20_000)}\nhere`)
+      assert.equal((await laptop.store('edited').get())?.value.length, 20_005)
     })
   }
 })

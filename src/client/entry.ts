@@ -64,8 +64,10 @@ export const sent = (
 
 /** The server still has what `base` says. */
 export function confirmed(entry: LocalEntry, permission = entry.permission): LocalEntry {
-  const isKnown = entry.permission === permission && !entry.isStale && !entry.isDoubtful
-  return isKnown ? entry : { ...entry, permission, isStale: false, isDoubtful: false }
+  const parked = entry.queued === null ? null : entry.parked
+  const isKnown = entry.permission === permission && entry.parked === parked
+  if (isKnown && !entry.isStale && !entry.isDoubtful) return entry
+  return { ...entry, permission, parked, isStale: false, isDoubtful: false }
 }
 
 /** The server has nothing any more: what is left is new. */

@@ -67,6 +67,7 @@ export class Reconciler {
   /** Ids by store key. */
   readonly #ids = new Map<string, string>()
   readonly #doubtful = new Set<string>()
+  readonly #unreadable = new Set<string>()
 
   constructor(o: ReplicaParts, onNote: () => void) {
     this.#o = o
@@ -79,6 +80,8 @@ export class Reconciler {
     else this.due.delete(id)
     if (entry?.isDoubtful === true) this.#doubtful.add(id)
     else this.#doubtful.delete(id)
+    if (isUnreadable(entry?.parked?.code)) this.#unreadable.add(id)
+    else this.#unreadable.delete(id)
     if (entry !== null && entry.key !== null && !this.#isAlias(entry)) this.#ids.set(entry.key, id)
     this.#onNote()
   }
@@ -185,8 +188,10 @@ export class Reconciler {
     try {
       current = await this.#o.client.store(key).get({ signal })
     } catch (error) {
-      if ((error as Failure).code !== 'CODEC') throw error
-      return this.park(id, error as Failure, { key, isStale: true, ...(meta && { meta }) })
+      const { code = '' } = error as Failure
+      if (code !== 'CODEC' && !isUnreadable(code)) throw error
+      const known = { key, isStale: true, ...(permission && { permission }), ...(meta && { meta }) }
+      return this.park(id, error as Failure, known)
     }
     if ((current?.token ?? null) === said) this.ahead.delete(key)
     else this.ahead.add(key)
@@ -273,6 +278,11 @@ export class Reconciler {
     }
   }
 
+  /** Tries those anew that could not be read: whoever runs the server may have mended them. */
+  async retryUnreadable(): Promise<void> {
+    for (const id of this.#unreadable) await this.#mark(id, { parked: null })
+  }
+
   /** Takes back what was not sent. */
   discard(id: string): Promise<void> {
     return this.turn(id, async () => {
@@ -320,6 +330,10 @@ export class Reconciler {
     return entry
   }
 }
+
+/** Damaged on the server, or on its way: the trouble of one store, which ends nothing else. */
+export const isUnreadable = (code: string | undefined): boolean =>
+  code === 'ERR02' || code === 'DIGEST'
 
 /** The app's name of an own store. */
 const nameOf = ({ name }: StoreInfo): string | undefined =>

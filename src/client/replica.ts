@@ -43,7 +43,10 @@ export interface ReplicaStatus {
   state: 'stopped' | 'waiting' | 'syncing' | 'live' | 'offline' | 'unauthorized'
   /** Stores with something to send. */
   pending: number
-  /** What the server refused for good: it stays here until it is edited, retried or discarded. */
+  /**
+   * What the server refused for good: it stays here until it is edited, retried or discarded. What is
+   * damaged there (ERR02, DIGEST) is tried again with each connection.
+   */
   parked: Parked[]
   /** Why it is not live. */
   error: Error | null

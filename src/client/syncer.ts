@@ -3,7 +3,7 @@ import { randomId } from './encoding.ts'
 import { isDue, sent, ungrounded } from './entry.ts'
 import { SyncError, type Failure } from './errors.ts'
 import type { LocalEntry } from './local.ts'
-import { toRemote, Reconciler, type ReplicaParts } from './reconciler.ts'
+import { isUnreadable, toRemote, Reconciler, type ReplicaParts } from './reconciler.ts'
 import { linked, pause, stopIfAborted } from './signal.ts'
 import { each } from './turns.ts'
 import type { Change } from './types.ts'
@@ -99,6 +99,7 @@ export class Syncer {
       last = next
       if (event.type !== 'live') continue
       onSuccess()
+      if (!this.#isLive) await this.reconciler.retryUnreadable()
       this.#isLive = true
       this.#onState('live', null)
       this.#endRest()
@@ -258,6 +259,6 @@ export const isOver = ({ code }: Failure): boolean => code === 'AUTH01' || code 
 
 /** Everything else is refused for good. What a proxy says is not the server's last word. */
 const isPassing = ({ code, status = 0 }: Failure): boolean =>
-  ['NETWORK', 'PROXY', 'DIGEST', 'RATE01', 'SIZE03'].includes(code ?? '') ||
+  ['NETWORK', 'PROXY', 'RATE01', 'SIZE03'].includes(code ?? '') ||
   status === 408 ||
-  (status >= 500 && status !== 507)
+  (status >= 500 && status !== 507 && !isUnreadable(code))
