@@ -41,21 +41,26 @@ export function edited(
   return {
     ...entry,
     value,
-    meta: { ...entry.meta, ...meta },
+    meta: meta === undefined ? entry.meta : plain({ ...entry.meta, ...meta }),
     queued: entry.queued ?? Date.now(),
     edits: entry.edits + 1,
     parked: null,
   }
 }
 
-/** The server took `value`, which the entry had after so many edits. */
-export const sent = (
-  entry: LocalEntry,
-  { token, key, value, edits }: { token: string; key: string; value: Uint8Array; edits: number },
-): LocalEntry => ({
+interface Sent {
+  token: string
+  key: string
+  value: Uint8Array
+  meta: Meta
+  edits: number
+}
+
+/** The server took `value` and `meta`, which the entry had after so many edits. */
+export const sent = (entry: LocalEntry, { token, key, value, meta, edits }: Sent): LocalEntry => ({
   ...entry,
   key,
-  base: { token, value },
+  base: { token, value, meta },
   queued: entry.edits === edits ? null : entry.queued,
   writes: [],
   isStale: false,
@@ -80,18 +85,41 @@ export const ungrounded = (entry: LocalEntry): LocalEntry => ({
   isDoubtful: false,
 })
 
-/** The server has `remote`, and `value` is what it came to here: the same, or what merging made of both. */
-export function grounded(entry: LocalEntry, remote: Remote, value: Uint8Array | null): LocalEntry {
-  const isSame = value !== null && isEqual(value, remote.value)
+/** What both made of the meta that both began with: each member as it was changed, here in the first place. */
+export function mergedMeta({ base, meta, isDoubtful }: LocalEntry, remote: Meta): Meta {
+  const before = new Map(Object.entries((!isDoubtful && base?.meta) || {}))
+  const merged = new Map(Object.entries(remote))
+  const here = new Map(Object.entries(meta))
+  for (const name of [...before.keys(), ...here.keys()]) {
+    const isChanged = JSON.stringify(here.get(name)) !== JSON.stringify(before.get(name))
+    if (isChanged) merged.set(name, here.get(name))
+  }
+  return plain(Object.fromEntries(merged))
+}
+
+/** A copy, as JSON has it; without what is undefined. */
+const plain = (meta: Meta): Meta => JSON.parse(JSON.stringify(meta)) as Meta
+
+const sorted = (meta: Meta): string =>
+  JSON.stringify(Object.entries(meta).sort(([a], [b]) => (a < b ? -1 : 1)))
+
+/** The server has `remote`, and `both` is what it came to here: the same, or what merging made of both. */
+export function grounded(
+  entry: LocalEntry,
+  remote: Remote,
+  { value, meta }: Pick<LocalEntry, 'value' | 'meta'>,
+): LocalEntry {
+  const isSame =
+    value !== null && isEqual(value, remote.value) && sorted(meta) === sorted(remote.meta)
   const { value: before } = entry
   const wasSame = value === before || (value && before && isEqual(value, before)) === true
   return {
     ...entry,
     key: remote.key,
-    meta: remote.meta,
+    meta,
     permission: remote.permission ?? entry.permission,
     value: isSame ? remote.value : value,
-    base: { token: remote.token, value: remote.value },
+    base: { token: remote.token, value: remote.value, meta: remote.meta },
     queued: isSame ? null : (entry.queued ?? Date.now()),
     edits: wasSame ? entry.edits : entry.edits + 1,
     writes: [],
@@ -108,6 +136,7 @@ export const discarded = (entry: LocalEntry): LocalEntry | null =>
     : {
         ...entry,
         value: entry.base?.value ?? null,
+        meta: entry.base?.meta ?? entry.meta,
         queued: null,
         edits: entry.edits + 1,
         writes: [],

@@ -10,8 +10,8 @@ export interface LocalEntry {
   permission: Permission
   /** What the app sees; null when it was deleted here and the server does not know yet. */
   value: Uint8Array | null
-  /** What the server had when both agreed; null for nothing. */
-  base: { token: string; value: Uint8Array } | null
+  /** What the server had when both agreed; null for nothing. `meta` is missing in older copies. */
+  base: { token: string; value: Uint8Array; meta?: Meta } | null
   /** When it got into the queue; null with nothing to send. */
   queued: number | null
   /** Counts the changes of `value`. */

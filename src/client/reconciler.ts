@@ -5,6 +5,7 @@ import {
   emptyEntry,
   grounded,
   isDue,
+  mergedMeta,
   ungrounded,
   type Remote,
 } from './entry.ts'
@@ -18,7 +19,8 @@ import type { Change, Client, Current, Meta, Permission, StoreInfo } from './typ
 /**
  * Called when a store changed here and on the server; answers what both become, null for a deletion.
  * `base` is what both started from, null where that is not known. null as `local` or `remote`: deleted
- * there. It may be called again with newer values. What it throws parks the entry.
+ * there. It may be called again with newer values. What it throws parks the entry. Meta is merged
+ * member by member, where what was changed here wins.
  */
 export type Merge = (conflict: {
   key: string
@@ -190,8 +192,13 @@ export class Reconciler {
     } catch (error) {
       const { code = '' } = error as Failure
       if (code !== 'CODEC' && !isUnreadable(code)) throw error
-      const known = { key, isStale: true, ...(permission && { permission }), ...(meta && { meta }) }
-      return this.park(id, error as Failure, known)
+      return this.park(id, error as Failure, (now) => ({
+        ...now,
+        key,
+        isStale: true,
+        permission: permission ?? now.permission,
+        meta: now.queued === null ? (meta ?? now.meta) : now.meta,
+      }))
     }
     if ((current?.token ?? null) === said) this.ahead.delete(key)
     else this.ahead.add(key)
@@ -207,16 +214,16 @@ export class Reconciler {
       // No conflict, whatever is queued here: the feed was late with what this side has seen already.
       if (entry?.base?.token === remote.token) return this.#confirm(entry, remote.permission)
       const edits = entry?.edits ?? 0
-      let value: Uint8Array | null = remote.value
-      if (entry !== null && isOwnWrite(entry, remote)) ({ value } = entry)
+      let both: Pick<LocalEntry, 'value' | 'meta'> = remote
+      if (entry !== null && isOwnWrite(entry, remote)) both = entry
       else if (entry !== null && (entry.queued !== null || entry.isDoubtful)) {
         // The conflict is found again when it is retried.
         if (entry.parked !== null) return this.#mark(id, { isStale: true })
         const merged = await this.#merge(entry, remote.value)
         if (merged === undefined) return this.#mark(id, { isStale: true })
-        value = merged
+        both = { value: merged, meta: mergedMeta(entry, remote.meta) }
       }
-      isTaken = await this.#updateUnless(id, edits, (now) => grounded(now, remote, value))
+      isTaken = await this.#updateUnless(id, edits, (now) => grounded(now, remote, both))
     }
   }
 
@@ -293,11 +300,10 @@ export class Reconciler {
   async park(
     id: string,
     { code, message }: { code?: string; message: string },
-    also: Partial<LocalEntry> = {},
+    change = (entry: LocalEntry): LocalEntry => entry,
   ): Promise<void> {
     await this.update(id, (now) => ({
-      ...(now ?? emptyEntry(id)),
-      ...also,
+      ...change(now ?? emptyEntry(id)),
       parked: { code: code ?? 'UNKNOWN', message },
     }))
   }

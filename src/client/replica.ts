@@ -124,7 +124,8 @@ class Replica {
 
   /**
    * Replaces what is here, also what came in since the app looked: see `update`. Resolves when it
-   * survives a restart; it is sent when that is possible. Throws REQ01 for no key.
+   * survives a restart; it is sent when that is possible. The members of `meta` are set beside those
+   * that are there; undefined removes one. Throws REQ01 for no key.
    */
   async put(id: string, value: Uint8Array | string, o: { meta?: Meta } = {}): Promise<void> {
     await this.update(id, () => value, o)

@@ -229,7 +229,7 @@ export class Syncer {
     const store = this.#o.client.store(entry.key ?? id)
     const taken = await store.put(value, { token, meta, write, signal })
     this.reconciler.ahead.add(taken.key)
-    await this.reconciler.update(id, (now) => sent(now ?? entry, { ...taken, value, edits }))
+    await this.reconciler.update(id, (now) => sent(now ?? entry, { ...taken, value, meta, edits }))
   }
 
   async #pushDeletion(entry: LocalEntry, signal: AbortSignal): Promise<void> {
