@@ -22,7 +22,8 @@ export const emptyEntry = (id: string): LocalEntry => ({
   value: null,
   base: null,
   queued: null,
-  edits: 0,
+  // Not from 0: a tab that is sending would take a later entry of this id for the one that it knows.
+  edits: Math.floor(Math.random() * 2 ** 48),
   writes: [],
   parked: null,
   isStale: false,
@@ -80,6 +81,7 @@ export const ungrounded = (entry: LocalEntry): LocalEntry => ({
   ...entry,
   key: isStoreKey(entry.id) ? entry.id : null,
   base: null,
+  queued: entry.queued ?? Date.now(),
   writes: [],
   isStale: false,
   isDoubtful: false,

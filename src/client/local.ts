@@ -14,7 +14,7 @@ export interface LocalEntry {
   base: { token: string; value: Uint8Array; meta?: Meta } | null
   /** When it got into the queue; null with nothing to send. */
   queued: number | null
-  /** Counts the changes of `value`. */
+  /** Counts the changes of `value`, from no particular number on. */
   edits: number
   /** The ids of writes that were sent and may have landed without an answer. */
   writes: string[]

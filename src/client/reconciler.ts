@@ -278,9 +278,7 @@ export class Reconciler {
         const entry = await this.#o.local.read(id)
         if (entry === null || !entry.isDoubtful) return
         const isLost = entry.value === null || (isStoreKey(id) && entry.queued === null)
-        await this.update(id, (now) =>
-          isLost || now === null ? null : { ...ungrounded(now), queued: now.queued ?? Date.now() },
-        )
+        await this.update(id, (now) => (isLost || now === null ? null : ungrounded(now)))
       })
     }
   }
