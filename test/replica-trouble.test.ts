@@ -4,6 +4,7 @@ import { readdirSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { connect } from '../src/client/client.ts'
+import { memoryStore, type LocalStore } from '../src/client/replica.ts'
 import { eventually } from './helpers/eventually.ts'
 import { network } from './helpers/network.ts'
 import { PASSWORD, startNode } from './helpers/node.ts'
@@ -102,4 +103,71 @@ describe('A replica with a store that cannot be read', { timeout: 60_000 }, () =
       assert.equal((await laptop.store('edited').get())?.value.length, 20_005)
     })
   }
+})
+
+describe('A replica on a device in trouble', { timeout: 60_000 }, () => {
+  it('goes on after the local store refused several writes in a row', async (t) => {
+    const node = await startNode(t)
+    const memory = memoryStore()
+    let refusals = 0
+    const refused = async (): Promise<never> => {
+      refusals--
+      throw new Error('no space left')
+    }
+    const local: LocalStore = {
+      ...memory,
+      all: () => (refusals > 0 ? refused() : memory.all()),
+      readState: () => (refusals > 0 ? refused() : memory.readState()),
+      update: (...args) => (refusals > 0 ? refused() : memory.update(...args)),
+    }
+    const { replica, net, client } = await openDevice(t, node, { local })
+    await replica.synced()
+    // While sending.
+    for (const [name, times, refusal] of [
+      ['a', 1, undefined],
+      ['b', 2, undefined],
+      ['refused', 1, 'SIZE01'],
+    ] as const) {
+      net.answer = (method) => {
+        if (method !== 'PUT') return undefined
+        refusals = times
+        net.answer = null
+        return refusal && Response.json({ code: refusal }, { status: 413 })
+      }
+      await replica.put(name, '1')
+      await eventually(() => refusals, 0)
+      await replica.synced()
+      assert.deepEqual(replica.status().parked, [])
+      assert.equal(toText((await client.store(name).get())?.value ?? null), '1')
+    }
+    // While taking in, and at the start.
+    refusals = 3
+    await client.store('c').put('1')
+    await until({ replica }, async () => (await replica.get('c')) !== null)
+    await replica.stop()
+    refusals = 3
+    replica.start()
+    await replica.put('d', '1').catch(() => undefined)
+    await eventually(() => refusals, 0)
+    await replica.put('d', '1')
+    await replica.synced()
+    assert.equal(toText((await client.store('d').get())?.value ?? null), '1')
+  })
+
+  it('keeps and sends an edit although a listener throws', async (t) => {
+    const node = await startNode(t)
+    const { replica, client } = await openDevice(t, node)
+    await replica.synced()
+    const errors = t.mock.method(console, 'error', () => undefined).mock
+    const told: string[] = []
+    replica.subscribe(() => {
+      throw new Error('a bug of the app')
+    })
+    replica.subscribe(({ type }) => told.push(type))
+    await replica.put('a', '1')
+    assert.ok(told.includes('change'))
+    await replica.synced()
+    assert.equal(toText((await client.store('a').get())?.value ?? null), '1')
+    assert.match(String(errors.calls[0]?.arguments[0]), /a bug of the app/)
+  })
 })

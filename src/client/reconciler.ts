@@ -9,7 +9,7 @@ import {
   ungrounded,
   type Remote,
 } from './entry.ts'
-import type { Failure } from './errors.ts'
+import { SyncError, type Failure } from './errors.ts'
 import { isName, isStoreKey } from './key.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
 import { ownKeysOf } from './own.ts'
@@ -326,7 +326,10 @@ export class Reconciler {
 
   async update(id: string, change: (entry: LocalEntry | null) => LocalEntry | null) {
     let before: LocalEntry | null = null
-    const entry = await this.#o.local.update(id, (now) => change((before = now)))
+    const updating = this.#o.local.update(id, (now) => change((before = now)))
+    const entry = await updating.catch((cause: unknown) => {
+      throw new SyncError('LOCAL', 'The local store failed.', { cause })
+    })
     this.note(id, entry)
     if (entry !== null) await this.#dropAlias(entry)
     const old = before as LocalEntry | null

@@ -228,8 +228,8 @@ class Replica {
     edit: (now: Uint8Array | null) => { value: Uint8Array | null; meta?: Meta },
   ): Promise<void> {
     const entry = await this.#o.local.update(id, (now) => edited(now, id, edit(now?.value ?? null)))
-    this.#announce(id, entry, 'local')
     this.#changed(id, entry)
+    this.#announce(id, entry, 'local')
   }
 
   #changed(id: string, entry: LocalEntry | null): void {
@@ -269,7 +269,14 @@ class Replica {
   }
 
   #emit(event: ReplicaEvent): void {
-    for (const listener of this.#listeners) listener(event)
+    for (const listener of this.#listeners) {
+      try {
+        listener(event)
+      } catch (error) {
+        // Of the app: it must not end the syncing, nor keep others from being told.
+        console.error(error)
+      }
+    }
   }
 }
 

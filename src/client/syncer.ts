@@ -20,6 +20,8 @@ export class Syncer {
   readonly #o: ReplicaParts
   readonly #onState: (state: SyncState, error: Error | null) => void
   #isLive = false
+  /** All entries are known to the reconciler. */
+  #isNoted = false
   #wake = (): void => undefined
   #endRest = (): void => undefined
 
@@ -31,7 +33,7 @@ export class Syncer {
 
   /** Syncs until the signal. Throws AUTH01 and ACCOUNT, after which it can be run again. */
   async run(signal: AbortSignal): Promise<void> {
-    for (const entry of await this.#o.local.all()) this.reconciler.note(entry.id, entry)
+    this.#isNoted = false
     for (;;) await this.#runSession(signal)
   }
 
@@ -76,8 +78,12 @@ export class Syncer {
   }
 
   async #pull(signal: AbortSignal, onSuccess: () => void): Promise<void> {
-    const { client } = this.#o
+    const { client, local } = this.#o
     if (!this.#isLive) this.#onState('syncing', null)
+    if (!this.#isNoted) {
+      for (const entry of await local.all()) this.reconciler.note(entry.id, entry)
+      this.#isNoted = true
+    }
     const cursor = await this.#identify(signal)
     let last = cursor
     let waiting: Change[] = []
@@ -259,6 +265,6 @@ export const isOver = ({ code }: Failure): boolean => code === 'AUTH01' || code 
 
 /** Everything else is refused for good. What a proxy says is not the server's last word. */
 const isPassing = ({ code, status = 0 }: Failure): boolean =>
-  ['NETWORK', 'PROXY', 'RATE01', 'SIZE03'].includes(code ?? '') ||
+  ['NETWORK', 'PROXY', 'LOCAL', 'RATE01', 'SIZE03'].includes(code ?? '') ||
   status === 408 ||
   (status >= 500 && status !== 507 && !isUnreadable(code))
