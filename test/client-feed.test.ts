@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { eventParser } from '../src/client/events.ts'
@@ -20,6 +21,9 @@ async function start(t: TestContext, o: Partial<ConnectOptions> = {}) {
   await client.register({ id: 'ana', password: PASSWORD })
   return { node, net, client, options }
 }
+
+const isStream = (init: RequestInit | undefined): boolean =>
+  new Headers(init?.headers).get('accept') === 'text/event-stream'
 
 /** The names that a feed tells of; its other events by type. */
 const toWord = (event: FeedEvent): string => {
@@ -114,6 +118,57 @@ describe('The client: changes()', () => {
       assert.deepEqual(await feed.until('live'), ['reset', 'a', 'live'])
     })
   }
+
+  for (const [what, body] of [
+    ['no body', null],
+    ['a body of another kind', Readable.from([])],
+  ] as const) {
+    it(`polls where fetch answers ${what} for a stream`, async (t) => {
+      let streams = 0
+      let offline = 0
+      const net = network()
+      const { client } = await start(t, {
+        fetch: async (input, init) => {
+          if (!isStream(init)) return net.fetch(input, init)
+          streams++
+          return { ok: true, status: 200, headers: new Headers(), body } as unknown as Response
+        },
+      })
+      const feed = follow(t, client, { onOffline: () => offline++ })
+      await feed.until('live')
+      for (const name of ['a', 'b']) {
+        const next = feed.until(name)
+        await client.store(name).put('1')
+        await next
+      }
+      assert.deepEqual([streams, offline], [1, 0])
+      assert.ok(net.asked.some((one) => one.includes('wait=')))
+    })
+  }
+
+  it('tries a stream again some time after one whose first bytes were held back', async (t) => {
+    let offline = 0
+    const streams: string[] = []
+    const { client } = await start(t, {
+      fetch: (input, init) => {
+        if (!isStream(init)) return fetch(input, init)
+        streams.push(streams.length === 0 ? 'held back' : 'open')
+        if (streams.length > 1) return fetch(input, init)
+        return new Promise((_, reject) => {
+          init?.signal?.addEventListener('abort', () => reject(new TypeError('aborted')))
+        })
+      },
+    })
+    const feed = follow(t, client, { onOffline: () => offline++ })
+    await feed.until('live')
+    for (let i = 0; streams.length < 2; i++) {
+      assert.ok(i < 100, 'no second stream')
+      const next = feed.until(`n${i}`)
+      await client.store(`n${i}`).put('1')
+      await next
+    }
+    assert.equal(offline, 0)
+  })
 
   it('brings small values along, decoded', async (t) => {
     const codec = passphraseCodec('secret', { salt: 'ana', iterations: 1 })

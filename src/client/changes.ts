@@ -9,10 +9,11 @@ import type { Session, Transport } from './transport.ts'
 import type { Change, Codec, FeedEvent, FeedOptions, StoreInfo } from './types.ts'
 
 // The server has something to say every 20 s. A stream whose first bytes are held back by a proxy is
-// not one: then the feed is polled.
+// not one: then the feed is polled, until it is worth another look.
 const SILENCE_MS = 50_000
 const FIRST_BYTES_MS = 10_000
 const POLL_SECONDS = 25
+const POLLS_BEFORE_STREAM = 20
 
 type WireChange = (StoreInfo & { data?: string }) | { key: string; deleted: true }
 
@@ -35,6 +36,8 @@ interface Place {
   cursor: string | null
   /** Connections in a row that brought nothing. */
   failures: number
+  /** Held polls that are left before a stream is tried. */
+  polls: number
 }
 
 export async function* readFeed(
@@ -45,7 +48,7 @@ export async function* readFeed(
 ): AsyncGenerator<FeedEvent, void, undefined> {
   const link = linked(o.ends, o.signal)
   const feed: Feed = { ...o, signal: link.signal, session: o.transport.session }
-  const place: Place = { cursor: o.since ?? null, failures: 0 }
+  const place: Place = { cursor: o.since ?? null, failures: 0, polls: 0 }
   try {
     for (;;) {
       try {
@@ -78,8 +81,11 @@ const isPassing = ({ code, status }: SyncError): boolean =>
 
 async function* follow(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
   yield* pages(feed, place, 0)
-  while (feed.mayStream) yield* stream(feed, place)
-  for (;;) yield* pages(feed, place, POLL_SECONDS)
+  for (;;) {
+    while (feed.mayStream && place.polls === 0) yield* stream(feed, place)
+    yield* pages(feed, place, POLL_SECONDS)
+    if (place.polls > 0) place.polls--
+  }
 }
 
 /** Pages until there is no more for now; with `wait`, the first is held until there is something. */
@@ -109,7 +115,10 @@ async function* pages(feed: Feed, place: Place, wait: number): AsyncGenerator<Fe
   if (place.cursor !== null) yield { type: 'live', cursor: place.cursor }
 }
 
-/** One connection, until it ends, which it does by throwing: NETWORK, or what refuses it. */
+/**
+ * One connection, until it ends, which it does by throwing: NETWORK, or what refuses it. Returns where
+ * it is none: polls go on then.
+ */
 async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
   const link = linked(feed.signal)
   let watch: ReturnType<typeof setTimeout> | undefined
@@ -123,10 +132,14 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
   events.addEventListener?.('offline', cut)
   try {
     expectWithin(FIRST_BYTES_MS, () => {
-      feed.mayStream = false
+      place.polls = POLLS_BEFORE_STREAM
       silent()
     })
-    for await (const event of await openStream(feed, place, link.signal)) {
+    const { body } = await openStream(feed, place, link.signal)
+    // What some platforms, and wrappers of fetch, answer cannot be read while it comes.
+    feed.mayStream = typeof body?.getReader === 'function'
+    if (body === null || !feed.mayStream) return
+    for await (const event of readEvents(body)) {
       expectWithin(SILENCE_MS, silent)
       if (event?.type === 'reset') throw new SyncError('FEED01', 'The cursor is unknown.')
       if (event?.type !== 'change') continue
@@ -138,6 +151,7 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
     throw new SyncError('NETWORK', 'The server ended the stream.')
   } catch (error) {
     stopIfAborted(feed.signal)
+    if (place.polls > 0) return
     if (error instanceof SyncError) throw error
     throw new SyncError('NETWORK', 'The stream broke off.', { cause: error })
   } finally {
@@ -153,12 +167,13 @@ async function openStream(feed: Feed, { cursor }: Place, signal: AbortSignal) {
   const path = `/changes?since=${cursor}${include}`
   const headers = { Accept: 'text/event-stream' }
   const { transport, session } = feed
-  return readEvents(await transport.open({ method: 'GET', path, headers, session, signal }))
+  return transport.open({ method: 'GET', path, headers, session, signal })
 }
 
 /** The events of an answer, and null for bytes that end none. */
-async function* readEvents({ body }: Response): AsyncGenerator<ServerEvent | null> {
-  if (body === null) return
+async function* readEvents(
+  body: NonNullable<Response['body']>,
+): AsyncGenerator<ServerEvent | null> {
   const reader = body.getReader()
   const decoder = new TextDecoder()
   const parse = eventParser()
