@@ -148,6 +148,19 @@ describe('The client: stores', () => {
     await assert.rejects(client.store('a\nb').get(), { code: 'REQ01', status: 400 })
   })
 
+  it('refuses a name and meta that together are longer than a server takes', async (t) => {
+    const { client, net } = await start(t)
+    const name = 'n'.repeat(5966)
+    await client.store(name).put('fits')
+    assert.deepEqual((await client.store(name).get())?.meta, { name })
+    const tooLong = { code: 'REQ01', status: 400, message: /longer/ }
+    net.asked.length = 0
+    await assert.rejects(client.store(`${name}x`).put('1'), tooLong)
+    await assert.rejects(client.batch([{ put: `${name}x`, value: '1' }]), tooLong)
+    await assert.rejects(client.store('a').put('1', { meta: { a: 'x'.repeat(6000) } }), tooLong)
+    assert.deepEqual(net.asked, [])
+  })
+
   it('merges with update() until nothing is lost', async (t) => {
     const { node, client } = await start(t)
     const clients = [client, ...Array.from({ length: 4 }, () => another(node, client))]

@@ -105,6 +105,21 @@ describe('The meta of a replica', () => {
     assert.deepEqual(await metaOf(phone), expected)
   })
 
+  it('is refused at once where it is longer than a server takes, with the name', async (t) => {
+    const { phone } = await start(t, { color: 'red' })
+    const name = 'n'.repeat(5966)
+    const tooLong = { code: 'REQ01', message: /longer/ }
+    await assert.rejects(phone.replica.put(`${name}x`, '1'), tooLong)
+    const meta = { color: 'x'.repeat(6000) }
+    await assert.rejects(phone.replica.put('n', '1', { meta }), tooLong)
+    assert.deepEqual(await metaOf(phone), { name: 'n', color: 'red' })
+    await phone.replica.put(name, 'fits')
+    phone.replica.start()
+    await phone.replica.synced()
+    assert.deepEqual(phone.replica.status().parked, [])
+    assert.deepEqual(await phone.all(), { n: 'base', [name]: 'fits' })
+  })
+
   it('of a copy that knew no base of it yet loses nothing either', async (t) => {
     const node = await startNode(t)
     const path = join(temporaryFolder(t), 'replica.jsonl')

@@ -2,6 +2,7 @@
 import { isEqual } from './encoding.ts'
 import { isStoreKey } from './key.ts'
 import type { LocalEntry } from './local.ts'
+import { checkMeta } from './meta.ts'
 import type { Meta, Permission } from './types.ts'
 
 /** What the server has in a store. */
@@ -30,7 +31,7 @@ export const emptyEntry = (id: string): LocalEntry => ({
   isDoubtful: false,
 })
 
-/** Edited here; null as the value for a deletion. */
+/** Edited here; null as the value for a deletion. Throws REQ01 for meta that is too long. */
 export function edited(
   before: LocalEntry | null,
   id: string,
@@ -39,10 +40,12 @@ export function edited(
   const entry = before ?? emptyEntry(id)
   // The server never heard of it.
   if (value === null && entry.base === null && entry.writes.length === 0) return null
+  const next = meta === undefined ? entry.meta : plain({ ...entry.meta, ...meta })
+  if (value !== null) checkMeta(next)
   return {
     ...entry,
     value,
-    meta: meta === undefined ? entry.meta : plain({ ...entry.meta, ...meta }),
+    meta: next,
     queued: entry.queued ?? Date.now(),
     edits: entry.edits + 1,
     parked: null,

@@ -1,5 +1,6 @@
 // Owns how the client writes meta: base64url of what the codec makes of the JSON {"name": …, …}.
 import { base64url, fromBase64, utf8 } from './encoding.ts'
+import { SyncError } from './errors.ts'
 import type { Codec, Meta, StoreInfo } from './types.ts'
 
 export const identity: Codec = { encode: (bytes) => bytes, decode: (bytes) => bytes }
@@ -8,13 +9,29 @@ export const identity: Codec = { encode: (bytes) => bytes, decode: (bytes) => by
 // from another's with the same value (two devices that both count from 5 to 6).
 const WRITE = 'w'
 
-/** Meta as it goes to the server, in `X-Sync-Meta` or a batch. */
+const MAX_CHARS = 8000
+// Before it is encoded, with what the id of a write takes.
+const MAX_BYTES = (MAX_CHARS * 3) / 4 - 23
+
+const tooLong = (): SyncError =>
+  new SyncError('REQ01', 'The name and meta together are longer than a server takes.', {
+    status: 400,
+  })
+
+/** Throws REQ01 for what is too long before a codec makes it longer. */
+export function checkMeta(meta: Meta): void {
+  if (utf8(JSON.stringify(meta)).length > MAX_BYTES) throw tooLong()
+}
+
+/** Meta as it goes to the server, in `X-Sync-Meta` or a batch. Throws REQ01 for what is too long. */
 export async function encodeMeta(codec: Codec, meta: Meta, write: string): Promise<string> {
   const { name } = meta
   const json = utf8(
     JSON.stringify({ ...(name !== undefined && { name }), ...meta, [WRITE]: write }),
   )
-  return base64url(await codec.encode(json, contextOf('meta', name)))
+  const text = base64url(await codec.encode(json, contextOf('meta', name)))
+  if (text.length > MAX_CHARS) throw tooLong()
+  return text
 }
 
 /** null when there is none, or none that this codec can read. */

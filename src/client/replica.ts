@@ -125,7 +125,7 @@ class Replica {
   /**
    * Replaces what is here, also what came in since the app looked: see `update`. Resolves when it
    * survives a restart; it is sent when that is possible. The members of `meta` are set beside those
-   * that are there; undefined removes one. Throws REQ01 for no key.
+   * that are there; undefined removes one. Throws REQ01 for no key, and for a name and meta that are too long.
    */
   async put(id: string, value: Uint8Array | string, o: { meta?: Meta } = {}): Promise<void> {
     await this.update(id, () => value, o)
