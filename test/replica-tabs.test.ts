@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { memoryStore } from '../src/client/replica.ts'
 import { eventually } from './helpers/eventually.ts'
 import { startNode } from './helpers/node.ts'
-import { openDevice, toText, type Device } from './helpers/replicas.ts'
+import { openDevice, toText, until, type Device } from './helpers/replicas.ts'
 
 /** Two tabs, of which the first syncs. */
 async function openTabs(t: TestContext) {
@@ -17,7 +17,7 @@ async function openTabs(t: TestContext) {
   ]
   await first.replica.synced()
   assert.equal(second.replica.status().state, 'waiting')
-  return { node, first, second }
+  return { node, local, first, second }
 }
 
 const onServer = async ({ client }: Device, name: string): Promise<string | null> =>
@@ -49,6 +49,30 @@ describe('Tabs with one replica', { timeout: 60_000 }, () => {
     await done
     await eventually(() => onServer(first, 'n'), '2')
     assert.equal(await first.read('n'), '2')
+  })
+
+  it('that wait for another to sync know when all is sent, and when it is not', async (t) => {
+    const { node, local, first, second } = await openTabs(t)
+    await second.replica.synced()
+    await second.replica.put('n', '1')
+    await second.replica.synced()
+    assert.equal(await onServer(first, 'n'), '1')
+    first.net.cut()
+    await until(first, () => first.replica.status().state === 'offline')
+    let isSynced = false
+    const synced = second.replica.put('n', '2').then(() => second.replica.synced())
+    void synced.then(() => (isSynced = true))
+    const third = await openDevice(t, node, { local })
+    await until(third, () => third.replica.status().state === 'waiting')
+    assert.equal(isSynced, false)
+    first.net.mend()
+    await synced
+    await third.replica.synced()
+    assert.equal(await onServer(first, 'n'), '2')
+    assert.equal(second.replica.status().state, 'waiting')
+    await first.replica.close()
+    await until([second, third], () => second.replica.status().state === 'live')
+    await Promise.all([second.replica.synced(), third.replica.synced()])
   })
 
   it('send again what one takes back while the other deletes it', async (t) => {

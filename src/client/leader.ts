@@ -27,18 +27,20 @@ export async function lead(
   await locks.request(`sync-node:${name}`, { signal }, work)
 }
 
+/** The id of an entry that changed; whether the tab that syncs follows the server; null asks it that. */
+export type Word = string | { isLive: boolean | null }
+
 export interface Peers {
-  /** An entry changed here. */
-  tell(id: string): void
+  tell(word: Word): void
   close(): void
 }
 
-export function openPeers(name: string | null, onTold: (id: string) => void): Peers {
+export function openPeers(name: string | null, onTold: (word: Word) => void): Peers {
   const { BroadcastChannel } = globals
   if (name === null || BroadcastChannel === undefined) {
     return { tell: () => undefined, close: () => undefined }
   }
   const channel = new BroadcastChannel(`sync-node:${name}`)
-  channel.onmessage = ({ data }) => onTold(String(data))
-  return { tell: (id) => channel.postMessage(id), close: () => channel.close() }
+  channel.onmessage = ({ data }) => onTold(data as Word)
+  return { tell: (word) => channel.postMessage(word), close: () => channel.close() }
 }

@@ -4,7 +4,7 @@ import { toBytes } from './encoding.ts'
 import { edited, isDue } from './entry.ts'
 import { SyncError, type Failure } from './errors.ts'
 import { keyPath } from './key.ts'
-import { lead, openPeers, type Peers } from './leader.ts'
+import { lead, openPeers, type Peers, type Word } from './leader.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
 import type { Merge } from './reconciler.ts'
 import { isOver, otherAccount, Syncer } from './syncer.ts'
@@ -90,6 +90,8 @@ class Replica {
   readonly #parked = new Map<string, Parked>()
   #state: ReplicaStatus['state'] = 'stopped'
   #error: Error | null = null
+  /** Of the tab that syncs while this one waits. */
+  #isLiveElsewhere = false
   #run: { stop: AbortController; ended: Promise<void> } | null = null
 
   constructor(o: ReplicaOptions, entries: LocalEntry[]) {
@@ -104,7 +106,10 @@ class Replica {
       },
     }
     this.#syncer = new Syncer(parts, (state, error) => this.#become(state, error))
-    this.#peers = openPeers(o.local.name, (id) => void this.#heard(id))
+    this.#peers = openPeers(o.local.name, (word) => {
+      // What the local store refuses to this tab, the next word may bring.
+      this.#heard(word).catch(() => undefined)
+    })
     for (const entry of entries) this.#note(entry.id, entry)
   }
 
@@ -162,13 +167,13 @@ class Replica {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Resolves when all is sent that is not parked, and the server is followed. Throws AUTH01, ACCOUNT, and the signal's reason. */
+  /** Resolves when all is sent that is not parked, and the server is followed, by whichever tab. Throws AUTH01, ACCOUNT, and the signal's reason. */
   synced({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
         if (signal?.aborted === true) finish(() => reject(signal.reason as Error))
         else if (this.#state === 'unauthorized') finish(() => reject(this.#error as Error))
-        else if (this.#state === 'live' && this.#pending.size === 0) finish(resolve)
+        else if (this.#isFollowing() && this.#pending.size === 0) finish(resolve)
       }
       const finish = (settle: () => void): void => {
         stopListening()
@@ -238,12 +243,24 @@ class Replica {
     this.#peers.tell(id)
   }
 
-  /** Another tab changed it. */
-  async #heard(id: string): Promise<void> {
-    const entry = await this.#o.local.read(id)
-    this.#note(id, entry)
-    this.#syncer.reconciler.note(id, entry)
-    this.#announce(id, entry, 'remote')
+  #isFollowing(): boolean {
+    return this.#state === 'live' || (this.#state === 'waiting' && this.#isLiveElsewhere)
+  }
+
+  async #heard(word: Word): Promise<void> {
+    if (typeof word === 'string') {
+      const entry = await this.#o.local.read(word)
+      this.#note(word, entry)
+      this.#syncer.reconciler.note(word, entry)
+      this.#announce(word, entry, 'remote')
+    } else if (word.isLive === null) {
+      if (this.#state === 'live') this.#peers.tell({ isLive: true })
+    } else {
+      // What was sent before this tab listened was not told.
+      for (const id of this.#pending) this.#note(id, await this.#o.local.read(id))
+      this.#isLiveElsewhere = word.isLive
+      this.#emit({ type: 'status', status: this.status() })
+    }
   }
 
   #note(id: string, entry: LocalEntry | null): void {
@@ -261,6 +278,8 @@ class Replica {
     if (state === this.#state && error === this.#error) return
     this.#state = state
     this.#error = error
+    if (state === 'waiting') this.#peers.tell({ isLive: null })
+    else if (state !== 'stopped') this.#peers.tell({ isLive: state === 'live' })
     this.#emit({ type: 'status', status: this.status() })
   }
 
