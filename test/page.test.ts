@@ -506,6 +506,57 @@ describe('The account page, in a browser', { skip, concurrency: 2 }, () => {
     await heading(page, 'Log in')
   })
 
+  it('leaves nothing of one person in the page for the next', async (t) => {
+    const { page, ana } = await openAsAna(t, { QUOTA: '1M' })
+    await ana.store('diary').put('x'.repeat(3000))
+    await page.reload()
+    const diary = storeItem(page, 'diary')
+    await diary.getByRole('button', { name: 'Who has access' }).click()
+    await heading(page, 'a phone')
+    await diary.getByRole('button', { name: 'Delete' }).click()
+    await press(page, 'Cancel')
+    const traces = ['diary', 'a phone', ANA.id, ana.user as string, '2.9 KB', 'value="3000"']
+    const content = await page.content()
+    for (const trace of traces) assert.ok(content.includes(trace), trace)
+    await press(page, /^Log out$/)
+    await heading(page, 'Log in')
+    const after = await page.content()
+    for (const trace of traces) assert.ok(!after.includes(trace), trace)
+  })
+
+  it('shows nothing of one person to the next, however late it comes', async (t) => {
+    const { node, context, page, ana } = await openAsAna(t)
+    await ana.store('diary').put('of ana')
+    const ben = connect({ url: node.url })
+    await ben.register({ id: 'ben', password: PASSWORD })
+    await ben.store('plans').put('of ben')
+    const { promise: isLate, resolve: answer } = Promise.withResolvers<void>()
+    const answers: Promise<void>[] = []
+    let asked = 0
+    await context.route(/\/(store|account)$/, async (route) => {
+      if (route.request().method() !== 'GET' || ++asked > 2) return route.continue()
+      // What the server says to ana.
+      const response = await route.fetch()
+      await isLate
+      answers.push(route.fulfill({ response }))
+    })
+    await page.reload()
+    await heading(page, 'Your account')
+    while (asked < 2) await new Promise(setImmediate)
+    await press(page, /^Log out$/)
+    await logIn(page, { id: 'ben', password: PASSWORD })
+    await storeItem(page, 'plans').waitFor()
+    const arrived = page.waitForResponse(/\/store$/)
+    answer()
+    await arrived
+    await Promise.all(answers)
+    // A call that was made after these came has had its answer taken in after theirs.
+    await page.evaluate(`fetch('/info').then((response) => response.text())`)
+    assert.equal(await storeItem(page, 'plans').count(), 1)
+    assert.equal(await storeItem(page, 'diary').count(), 0)
+    assert.equal(await page.getByText('a phone').count(), 0)
+  })
+
   it('is used by the keyboard alone', async (t) => {
     const { node, page } = await open(t)
     const ana = await node.signUp(ANA.id)

@@ -1,30 +1,31 @@
 // Owns what somebody with a session sees and does, but for the stores.
 import { connect, type SessionInfo } from '../client/client.ts'
-import { client, device, kept, leave, url } from './app.ts'
-import { announce, button, byId, date, focusOn, make, onSubmit, time } from './dom.ts'
-import { showStores } from './stores.ts'
+import { client, device, kept, leave, mine, url } from './app.ts'
+import { announce, button, byId, date, focusOn, isLoggedOut, make, onSubmit, time } from './dom.ts'
+import { clearStores, showStores } from './stores.ts'
 import { messageOf } from './words.ts'
 
-/** Fills the page for the session that there is. */
+/** Fills the page for the session that there is, and with nothing where there is none. */
 export function showAccount(): void {
-  if (kept === null) return
-  byId('handle').textContent = kept.user
+  byId('handle').textContent = kept?.user ?? ''
   for (const form of ['change', 'delete']) {
     const field = byId<HTMLFormElement>(form).elements.namedItem('id') as HTMLInputElement
     // As its default, so that it outlives a reset of the form.
-    field.defaultValue = kept.id
+    field.defaultValue = kept?.id ?? ''
   }
+  byId('sessions').replaceChildren()
+  clearStores()
+  if (kept === null) return
   byId('usage').textContent = 'Loading…'
-  for (const id of ['stores', 'sessions']) byId(id).replaceChildren()
   for (const load of [showStores, showSessions]) {
     load().catch((error: unknown) => {
-      if (kept !== null) announce(messageOf(error), true)
+      if (!isLoggedOut(error)) announce(messageOf(error), true)
     })
   }
 }
 
 async function showSessions(): Promise<void> {
-  const sessions = await client.sessions()
+  const sessions = await mine(client.sessions())
   const recent = sessions.toSorted(
     (a, b) => Number(b.current) - Number(a.current) || b.used - a.used,
   )
@@ -49,7 +50,7 @@ function toItem(session: SessionInfo): HTMLLIElement {
   else {
     row.append(
       button('Log out', { about: name }, async () => {
-        await client.endSession(session.token)
+        await mine(client.endSession(session.token))
         await showSessions()
         focusOn('sessions-title')
         announce(`${name} is logged out.`)
@@ -70,7 +71,7 @@ export function wireAccount(): void {
   const change = onSubmit('change', {
     words: { AUTH02: 'The current password is wrong.' },
     async submit({ password = '', current = '' }) {
-      await client.changePassword({ password, current })
+      await mine(client.changePassword({ password, current }))
       change.reset()
       await showSessions()
       announce('The password is changed. Your other devices are logged out.')
@@ -97,7 +98,7 @@ function wireDeletion(): void {
   const form = onSubmit('delete', {
     words: { ERR01: 'This is the user name of another account.' },
     async submit({ id = '', password = '' }) {
-      await deleteAccount(id, password)
+      await mine(deleteAccount(id, password))
       dialog.close()
       leave('The account is deleted.')
     },

@@ -21,7 +21,7 @@ export const device = deviceOf(navigator.userAgent)
 
 export let kept: Kept | null = readKept()
 export let registration: ServerInfo['registration'] = 'open'
-let enter: () => void = () => undefined
+let fill: () => void = () => undefined
 
 export const client: Client = connect({
   url,
@@ -40,9 +40,17 @@ function readKept(): Kept | null {
   }
 }
 
-/** `onEnter` is called whenever somebody comes in. */
-export function start(onEnter: () => void): void {
-  enter = onEnter
+/** `onSession` is called whenever somebody comes in, or has gone. */
+export function start(onSession: () => void): void {
+  fill = onSession
+}
+
+/** What the server says to one person, unless by then it would be shown to nobody, or to the next. */
+export async function mine<T>(answer: Promise<T>): Promise<T> {
+  const asking = kept
+  const answered = await answer
+  if (kept !== asking) throw Object.assign(new Error('another session'), { code: 'AUTH01' })
+  return answered
 }
 
 export function enterAs({ token, user }: OpenedSession, id: string): void {
@@ -54,7 +62,7 @@ export function enterAs({ token, user }: OpenedSession, id: string): void {
   }
   clearAddress()
   show('account')
-  enter()
+  fill()
 }
 
 /** Forgets the session, and says why. */
@@ -66,6 +74,7 @@ export function leave(why: string): void {
     // As above.
   }
   for (const dialog of document.querySelectorAll('dialog')) dialog.close()
+  fill()
   clearAddress()
   show('login')
   announce(why)

@@ -38,7 +38,8 @@ export function button(
 }
 
 /** The page shows the login by then, and has said why. */
-const isLoggedOut = (error: unknown): boolean => (error as { code?: string }).code === 'AUTH01'
+export const isLoggedOut = (error: unknown): boolean =>
+  (error as { code?: string }).code === 'AUTH01'
 
 /** Does it unless it is being done; the button keeps the focus meanwhile. */
 async function whileBusy(of: HTMLElement, work: () => Promise<void>): Promise<void> {
@@ -114,7 +115,11 @@ export function confirmed(title: string, text: string, yes: string): Promise<boo
   dialog.returnValue = ''
   dialog.showModal()
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true })
+    const end = (): void => {
+      for (const id of ['title', 'text', 'yes']) byId(`confirm-${id}`).textContent = ''
+      resolve(dialog.returnValue === 'yes')
+    }
+    dialog.addEventListener('close', end, { once: true })
   })
 }
 

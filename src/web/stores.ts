@@ -1,6 +1,6 @@
 // Owns the list of stores: what each is, who has access, and how a share is ended.
 import type { Permission, StoreInfo } from '../client/client.ts'
-import { client, kept } from './app.ts'
+import { client, mine } from './app.ts'
 import { announce, button, byId, confirmed, focusOn, make, time } from './dom.ts'
 import { RIGHTS, percentOf, shortened, sizeOf } from './words.ts'
 
@@ -11,8 +11,20 @@ const PAGE = 50
 
 let panels = 0
 
+export function clearStores(): void {
+  byId('stores').replaceChildren()
+  byId('usage').textContent = ''
+  const meter = byId<HTMLMeterElement>('meter')
+  meter.hidden = true
+  for (const name of ['value', 'max', 'low', 'high']) meter.removeAttribute(name)
+  const more = byId('more')
+  more.hidden = true
+  more.textContent = ''
+  more.onclick = null
+}
+
 export async function showStores(): Promise<void> {
-  const { stores, used, limit } = await client.list()
+  const { stores, used, limit } = await mine(client.list())
   showUsage(used, limit)
   const waiting = stores.toSorted((a, b) => b.modified - a.modified)
   const list = byId('stores')
@@ -95,7 +107,7 @@ function toItem(store: StoreInfo): HTMLLIElement {
 }
 
 async function showMembers(panel: HTMLElement, store: StoreInfo, name: string): Promise<void> {
-  const members = await client.store(store.key).members()
+  const members = await mine(client.store(store.key).members())
   const owners = members.filter(({ permission }) => permission === 'OWN').length
   panel.replaceChildren(...members.map((member) => toMember(member)))
 
@@ -117,7 +129,7 @@ async function showMembers(panel: HTMLElement, store: StoreInfo, name: string): 
         button('Revoke', { about, kind: 'danger' }, async () => {
           const text = `${shortened(user)} will not see ${name} any more. What is on their devices stays there.`
           if (!(await confirmed('Revoke the access?', text, 'Revoke'))) return
-          await client.store(store.key).revoke(user)
+          await mine(client.store(store.key).revoke(user))
           await showMembers(panel, store, name)
           announce('The access is revoked.')
           panel.parentElement?.querySelector('button')?.focus()
@@ -131,19 +143,18 @@ async function showMembers(panel: HTMLElement, store: StoreInfo, name: string): 
 async function leave(store: StoreInfo, name: string): Promise<void> {
   const text = `You will not see ${name} any more, unless somebody shares it with you again.`
   if (!(await confirmed('Leave this store?', text, 'Leave'))) return
-  await client.store(store.key).leave()
+  await mine(client.store(store.key).leave())
   await refresh(`You left ${name}.`)
 }
 
 async function remove(store: StoreInfo, name: string): Promise<void> {
   const text = `${name} goes for everybody who has access to it, at once and for good.`
   if (!(await confirmed('Delete this store?', text, 'Delete'))) return
-  await client.store(store.key).delete({ token: store.token })
+  await mine(client.store(store.key).delete({ token: store.token }))
   await refresh(`${name} is deleted.`)
 }
 
 async function refresh(done: string): Promise<void> {
-  if (kept === null) return
   await showStores()
   focusOn('stores-title')
   announce(done)
