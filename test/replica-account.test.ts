@@ -83,6 +83,14 @@ describe('A replica of one account', () => {
     await expectRefused(await openDevice(t, node, { local, options }))
   })
 
+  it('sends nothing when another session is handed in as its own', async (t) => {
+    const { node, local, ana, bob, expectRefused } = await start(t)
+    await ana.replica.stop()
+    await ana.replica.put('draft', 'secret of ana')
+    const options = { token: bob.token, user: ana.client.user }
+    await expectRefused(await openDevice(t, node, { local, options }))
+  })
+
   it('sends nothing when an ended session is renewed with that of another', async (t) => {
     const { node, local, ana, bob, expectRefused } = await start(t)
     await ana.replica.stop()

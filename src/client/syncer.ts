@@ -22,6 +22,8 @@ export class Syncer {
   #isLive = false
   /** All entries are known to the reconciler. */
   #isNoted = false
+  /** It is known whose session it is. */
+  #isIdentified = false
   #wake = (): void => undefined
   #endRest = (): void => undefined
 
@@ -41,6 +43,7 @@ export class Syncer {
   async #runSession(signal: AbortSignal): Promise<void> {
     const link = linked(signal)
     let hasChanged = false
+    this.#isIdentified = false
     const stopWatching = this.#o.client.onSession(() => {
       hasChanged = true
       link.abort(new Error('the session is another one'))
@@ -116,9 +119,10 @@ export class Syncer {
   /** Answers where to go on from. Throws ACCOUNT for another account than the one whose stores these are. */
   async #identify(signal: AbortSignal): Promise<string | null> {
     const { local, client } = this.#o
-    // Of a session that was opened elsewhere.
-    if (client.user === null) await client.sessions({ signal })
+    // The server's word, as what was handed in beside a token may be wrong.
+    if (!this.#isIdentified) await client.sessions({ signal })
     stopIfAborted(signal)
+    this.#isIdentified = true
     const { user } = client
     const state = await local.readState()
     if (user === null || user !== (state.user ?? user)) throw otherAccount()

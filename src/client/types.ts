@@ -168,7 +168,7 @@ export interface Credentials extends CallOptions {
 export interface Client {
   /** The session's; null without one. */
   readonly token: string | null
-  /** The account's handle: as it was handed in, until a session was opened here, or `sessions` were asked for. */
+  /** The account's handle, once it was handed in, a session was opened here, or `sessions` were asked for. */
   readonly user: string | null
   /** Tells of every login, logout and renewed session; answers how to stop. */
   onSession(listener: () => void): () => void
