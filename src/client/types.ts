@@ -18,7 +18,7 @@ export interface ConnectOptions {
   url: string | URL
   /** Of a session that was opened before. */
   token?: string | null
-  /** The handle of the session's account: with it, a replica refuses the copy of another account. */
+  /** The handle of the session's account: with it, a replica refuses another's copy also offline. */
   user?: string | null
   fetch?: typeof fetch
   /** Encodes and decodes all values and meta: `passphraseCodec` makes them unreadable to the server. */
