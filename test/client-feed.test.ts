@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { eventParser } from '../src/client/events.ts'
 import { connect, passphraseCodec } from '../src/client/client.ts'
 import type { Client, ConnectOptions, FeedEvent, FeedOptions } from '../src/client/client.ts'
+import { eventually } from './helpers/eventually.ts'
 import { network } from './helpers/network.ts'
 import { PASSWORD, startNode } from './helpers/node.ts'
 
@@ -168,6 +169,31 @@ describe('The client: changes()', () => {
       await next
     }
     assert.equal(offline, 0)
+  })
+
+  it('does not take the time of its reader for silence of the server', async (t) => {
+    const { client } = await start(t)
+    const running = new Set<unknown>()
+    const { setTimeout: begin, clearTimeout: end } = globalThis
+    t.mock.method(globalThis, 'setTimeout', (work: () => void, ms: number) => {
+      const timer = begin(work, ms)
+      if (ms === 50_000) running.add(timer)
+      return timer
+    })
+    t.mock.method(globalThis, 'clearTimeout', (timer: NodeJS.Timeout) => {
+      running.delete(timer)
+      end(timer)
+    })
+    const feed = follow(t, client)
+    await feed.until('live')
+    const next = feed.until('a')
+    await client.store('a').put('1')
+    await next
+    assert.equal(running.size, 0)
+    const another = feed.until('b')
+    await eventually(() => running.size, 1)
+    await client.store('b').put('1')
+    await another
   })
 
   it('brings small values along, decoded', async (t) => {

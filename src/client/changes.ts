@@ -146,7 +146,10 @@ async function* stream(feed: Feed, place: Place): AsyncGenerator<FeedEvent> {
       const change = await decode(feed, JSON.parse(event.data) as WireChange)
       place.cursor = event.id
       place.failures = 0
+      // The time that the reader takes is no silence of the server.
+      clearTimeout(watch)
       yield { type: 'change', cursor: event.id, change }
+      expectWithin(SILENCE_MS, silent)
     }
     throw new SyncError('NETWORK', 'The server ended the stream.')
   } catch (error) {
