@@ -141,6 +141,10 @@ describe('The client: another login', () => {
       token: 'x'.repeat(43),
       onUnauthorized: async () => (await own.login(as('ana'))).token,
     })
+    t.mock.method(console, 'error', () => undefined)
+    own.onSession(() => {
+      throw new Error('a bug of the app')
+    })
     const stop = own.onSession(() => told.push(own.user))
     await Promise.all([own.store('a').put('1'), own.store('b').put('2'), own.list()])
     assert.deepEqual(told, [client.user])

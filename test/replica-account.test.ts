@@ -99,6 +99,35 @@ describe('A replica of one account', () => {
     await expectRefused(await openDevice(t, node, { local, options }))
   })
 
+  it('asks once for another session, where what it is given is none', async (t) => {
+    const { node, local, ana } = await start(t)
+    await ana.replica.stop()
+    let asked = 0
+    const options = {
+      token: 'x'.repeat(43),
+      onUnauthorized: () => String(asked++).padEnd(43, 'y'),
+    }
+    const { replica } = await openDevice(t, node, { local, options })
+    await assert.rejects(replica.synced(), { code: 'AUTH01' })
+    assert.equal(asked, 1)
+  })
+
+  it('goes on by itself where somebody logs in again while it looks who it is', async (t) => {
+    const { ana } = await start(t)
+    const logins: Promise<unknown>[] = []
+    ana.net.answer = (_, path) => {
+      if (path !== '/account') return undefined
+      ana.net.answer = null
+      logins.push(ana.client.login(as('ana')))
+      return undefined
+    }
+    await ana.client.logout()
+    await until(ana, () => logins.length === 1)
+    await Promise.all(logins)
+    await ana.replica.put('draft', 'of ana')
+    await ana.replica.synced()
+  })
+
   it('goes on with its own session by the token alone, first without a connection', async (t) => {
     const { node, local, ana } = await start(t)
     await ana.replica.stop()

@@ -5,6 +5,7 @@ import { edited, isDue } from './entry.ts'
 import { SyncError, type Failure } from './errors.ts'
 import { keyPath } from './key.ts'
 import { lead, openPeers, type Peers, type Word } from './leader.ts'
+import { tellAll } from './listeners.ts'
 import type { LocalEntry, LocalStore } from './local.ts'
 import type { Merge } from './reconciler.ts'
 import { isOver, otherAccount, Syncer } from './syncer.ts'
@@ -288,14 +289,7 @@ class Replica {
   }
 
   #emit(event: ReplicaEvent): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(event)
-      } catch (error) {
-        // Of the app: it must not end the syncing, nor keep others from being told.
-        console.error(error)
-      }
-    }
+    tellAll(this.#listeners, event)
   }
 }
 

@@ -44,7 +44,10 @@ export class Syncer {
     const link = linked(signal)
     let hasChanged = false
     this.#isIdentified = false
-    const stopWatching = this.#o.client.onSession(() => {
+    const { client } = this.#o
+    const stopWatching = client.onSession(() => {
+      // Renewed, or ended, by the question whose it is, which goes on with it.
+      if (!this.#isIdentified && client.user === null) return
       hasChanged = true
       link.abort(new Error('the session is another one'))
     })
@@ -120,7 +123,11 @@ export class Syncer {
   async #identify(signal: AbortSignal): Promise<string | null> {
     const { local, client } = this.#o
     // The server's word, as what was handed in beside a token may be wrong.
-    if (!this.#isIdentified) await client.sessions({ signal })
+    if (!this.#isIdentified) {
+      await client.sessions({ signal })
+      // It was renewed meanwhile.
+      if (client.user === null) await client.sessions({ signal })
+    }
     stopIfAborted(signal)
     this.#isIdentified = true
     const { user } = client

@@ -1,5 +1,6 @@
 // Owns a request's way to the server and back: session, retries, time limits, and every refusal as an error.
 import { SyncError, type Problem } from './errors.ts'
+import { tellAll } from './listeners.ts'
 import { linked, pause, stopIfAborted, type Link } from './signal.ts'
 import type { ConnectOptions, Retry } from './types.ts'
 
@@ -68,7 +69,7 @@ export class Transport {
   /** Calls from now on are of this session; those of another login go no further. */
   enter({ token, user, line = {} }: Omit<Session, 'line'> & { line?: object }): void {
     this.session = { token, user, line }
-    for (const watcher of this.#watchers) watcher()
+    tellAll(this.#watchers, undefined)
   }
 
   /** Tells of every session that is entered; answers how to stop. */
