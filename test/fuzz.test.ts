@@ -2,22 +2,12 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { expectStatus } from './helpers/expect.ts'
 import { startNode } from './helpers/node.ts'
+import { numbers } from './helpers/random.ts'
 import { openWire } from './helpers/wire.ts'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const MUTANTS = 400
 const AT_ONCE = 8
-
-/** Mulberry32: the same numbers for the same seed. */
-function numbers(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0
-    let n = Math.imul(state ^ (state >>> 15), 1 | state)
-    n = (n + Math.imul(n ^ (n >>> 7), 61 | n)) ^ n
-    return ((n ^ (n >>> 14)) >>> 0) % below
-  }
-}
 
 const PIECES = [
   '\r\n',

@@ -8,6 +8,8 @@ export interface Change {
   permission?: string
   token?: string
   meta?: string
+  size?: number
+  modified?: number
   data?: string
 }
 

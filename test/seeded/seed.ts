@@ -68,14 +68,14 @@ async function runTests(
   }
 }
 
-// A test within a suite, and what TAP says of it.
-const RESULT = /^ +(not )?ok \d+ - (.*)\n +---\n([^]*?)\n +\.\.\.$/gm
+// A test within a suite, and what TAP says of it. (A diff in it can have dots of its own.)
+const RESULT = /^ +(not )?ok \d+ - (.*)\n( +)---\n([^]*?)\n\3\.\.\.$/gm
 
 /** The tests that an assertion ended. Any other end shows a seed that breaks the program. */
 function failedIn(output: string): string[] {
   const results = [...output.matchAll(RESULT)].filter(([all]) => !all.includes("type: 'suite'"))
   const failed = results.filter(([, isNot]) => isNot !== undefined)
-  const isClear = failed.every(([, , , why = '']) => why.includes("name: 'AssertionError'"))
+  const isClear = failed.every(([, , , , why = '']) => why.includes("name: 'AssertionError'"))
   if (results.length === 0 || !isClear) {
     throw new Error(
       `the tests do not exist, could not run, or did not come to a verdict:\n${output}`,
