@@ -143,16 +143,22 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
     const dead = JSON.stringify(
       rows.filter((row) => row['dead'] === 1).map((row) => row['store_key']),
     )
+    // Asked again with each: a name may be used again by who had it first, under the same key.
     const others = sql(
       `DELETE FROM account_permission WHERE (sync_account_id, store_key) IN (
          SELECT p.sync_account_id, p.store_key FROM account_permission p
          WHERE p.store_key IN (SELECT value FROM json_each(?1)) AND p.sync_account_id <> ?2
+           AND NOT ${isOwned('p.store_key')}
          LIMIT 150)`,
       [dead, number],
     )
     if ((await write(others)) > 0) return false
     await write(
-      sql('DELETE FROM sync_store WHERE store_key IN (SELECT value FROM json_each(?))', [dead]),
+      sql(
+        `DELETE FROM sync_store WHERE store_key IN (SELECT value FROM json_each(?))
+           AND NOT ${isOwned('sync_store.store_key')}`,
+        [dead],
+      ),
       sql(
         `DELETE FROM account_permission
          WHERE sync_account_id = ? AND store_key IN (SELECT value FROM json_each(?))`,

@@ -458,6 +458,31 @@ describe('DELETE /account', () => {
     assert.equal(await count(node, 'blob_garbage'), 0)
   })
 
+  it('takes nothing with it that was made anew under a name that died with it', async (t) => {
+    for (const slice of [0, 1]) {
+      const node = await startNode(t)
+      const [ana, ben] = await Promise.all([node.signUp('ana'), node.signUp('ben')])
+      const { key } = await ana.save('handed over', 'old')
+      await ana.grant('handed over', 'ben', 'OWN')
+      await ana.revoke('handed over', ana.user)
+      await expectStatus(await remove(ben), 204)
+      const { database } = node.running.deps
+      const { batch } = database
+      let slices = 0
+      database.batch = async (...given) => {
+        const isBurial = JSON.stringify(given).includes('DELETE FROM account_permission')
+        if (isBurial && slices++ === slice) {
+          assert.equal((await ana.save('handed over', 'new')).key, key)
+        }
+        return batch(...given)
+      }
+      await node.running.housekeep()
+      assert.ok(slices > slice)
+      assert.equal(await (await ana.get('handed over')).text(), 'new')
+      assert.equal((await ana.list()).length, 1)
+    }
+  })
+
   const OF_ACCOUNT = [
     ['sync_session', 'id'],
     ['password_reset_token', 'id'],
