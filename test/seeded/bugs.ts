@@ -19,6 +19,9 @@ const WRITE = 'src/write.ts'
 const PERMISSION = 'src/permission.ts'
 const SECRET = 'src/secret.ts'
 const STREAM = 'src/http/stream.ts'
+const CHANGE = 'src/change.ts'
+
+const MODEL = 'get the answers of the model, and end with what it has'
 
 export const seededBugs: SeededBug[] = [
   {
@@ -687,5 +690,50 @@ export const seededBugs: SeededBug[] = [
     ],
     test: 'upgrade',
     notices: 'goes after 7 days, and with it the files that it needs',
+  },
+  {
+    name: 'feed: a first sync hears of no deletion while it lasts',
+    edits: [
+      {
+        file: CHANGE,
+        find: "!('deleted' in change) || position.seq > began",
+        replace: "!('deleted' in change) || began === 0",
+      },
+    ],
+    test: 'model',
+    notices: MODEL,
+  },
+  {
+    name: 'feed: deletions from before a first sync take up room in its pages',
+    edits: [{ file: CHANGE, find: 'change_seq > max(?2, ?3)', replace: 'change_seq > ?2' }],
+    test: 'model',
+    notices: MODEL,
+  },
+  {
+    name: 'feed: an event has the id of what comes after it',
+    edits: [
+      {
+        file: 'src/http/event-stream.ts',
+        find: 'const id = await cursorOf(entry.position)',
+        replace: 'const id = await cursorOf(part.position)',
+      },
+    ],
+    test: 'model',
+    notices: MODEL,
+  },
+  {
+    name: 'a burial takes what was made anew under the same name',
+    edits: [
+      {
+        file: 'src/housekeeping.ts',
+        find: `
+           AND NOT \${isOwned('p.store_key')}
+         LIMIT`,
+        replace: `
+         LIMIT`,
+      },
+    ],
+    test: 'account',
+    notices: 'takes nothing with it that was made anew under a name that died with it',
   },
 ]
