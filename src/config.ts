@@ -1,7 +1,7 @@
 // Owns the configuration: environment variables in, a checked and frozen Config out.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 
 export type Environment = Record<string, string | undefined>
 
@@ -82,24 +82,47 @@ function reader(environment: Environment): Read {
   }
 }
 
-/** The variable, or the file that NAME_FILE names; an empty one is unset, as in a systemd unit. */
+/** What the variable says, or a file that stands for it. */
 function readText(environment: Environment, name: string): string | undefined {
-  const value = environment[name]?.trim()
-  const file = environment[`${name}_FILE`]?.trim()
-  if (!file) return value || undefined
-  if (value) throw new ConfigError(`${name} and ${name}_FILE are both set: it takes one of them.`)
+  const [source, other] = sourcesOf(environment, name)
+  if (source === undefined) return undefined
+  if (other !== undefined) {
+    throw new ConfigError(`${source.name} and ${other.name} are both set: it takes one of them.`)
+  }
+  if (source.file === undefined) return source.text
   try {
-    return readFileSync(file, 'utf8').trim() || undefined
+    return readFileSync(source.file, 'utf8').trim() || undefined
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new ConfigError(`${name}_FILE is wrong: it takes a file that can be read (${code}).`)
+    throw new ConfigError(`${source.name} is wrong: it takes a file that can be read (${code}).`)
   }
 }
 
 /** Where a setting comes from. */
 export function sourceOf(environment: Environment, name: string): string {
-  if (environment[`${name}_FILE`]?.trim()) return `${name}_FILE`
-  return environment[name]?.trim() ? 'environment' : 'default'
+  const [source] = sourcesOf(environment, name)
+  if (source === undefined) return 'default'
+  return source.file === undefined ? 'environment' : source.name
+}
+
+interface Source {
+  name: string
+  text?: string
+  file?: string
+}
+
+/** All that set it: the variable, NAME_FILE, a credential of systemd. An empty variable is unset, as in a unit. */
+function sourcesOf(environment: Environment, name: string): Source[] {
+  const sources: Source[] = []
+  const text = environment[name]?.trim()
+  if (text) sources.push({ name, text })
+  const file = environment[`${name}_FILE`]?.trim()
+  if (file) sources.push({ name: `${name}_FILE`, file })
+  const folder = environment['CREDENTIALS_DIRECTORY']
+  if (folder && existsSync(join(folder, name))) {
+    sources.push({ name: `the credential ${name}`, file: join(folder, name) })
+  }
+  return sources
 }
 
 function readQuota(read: Read, registration: Registration): number | null {

@@ -30,6 +30,7 @@ import { verify } from './commands/verify.ts'
 import { version } from './commands/version.ts'
 import { ConfigError } from './config.ts'
 import { Refusal, SyncError } from './errors.ts'
+import { withSettings } from './installed.ts'
 import { StartError } from './node.ts'
 
 const COMMANDS: Command[] = [
@@ -71,7 +72,7 @@ async function main(argv: string[]): Promise<number> {
   }
   try {
     const args = words.slice(command.name.split(' ').length)
-    await command.run(readArguments(command, args), process.env)
+    await command.run(readArguments(command, args), withSettings(process.env))
     return 0
   } catch (error) {
     return explain(command, error)

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
-import { ConfigError, readConfig, type Config, type Environment } from '../src/config.ts'
+import { ConfigError, readConfig, sourceOf, type Config, type Environment } from '../src/config.ts'
 import { temporaryFolder } from './helpers/node.ts'
 
 const GIB = 1024 ** 3
@@ -270,6 +270,32 @@ describe('NAME_FILE', () => {
       assert.match(line, takes)
       assert.ok(!line.includes(SECRET))
     }
+  })
+})
+
+describe('A credential of systemd', () => {
+  it('is read like NAME_FILE, for every variable', (t) => {
+    for (const [environment, expected] of GOOD) {
+      const folder = temporaryFolder(t)
+      for (const [name, value] of Object.entries(environment)) {
+        writeFileSync(join(folder, name), `${value}\n`)
+      }
+      const { trustedProxies: _, ...config } = readConfig({ CREDENTIALS_DIRECTORY: folder })
+      const { trustedProxies: __, ...usual } = readConfig({})
+      assert.deepEqual(config, { ...usual, ...expected })
+    }
+  })
+
+  it('is not set beside the variable or NAME_FILE', (t) => {
+    const folder = temporaryFolder(t)
+    writeFileSync(join(folder, 'SECRET_KEY'), KEY)
+    const credentials = { CREDENTIALS_DIRECTORY: folder }
+    for (const other of [{ SECRET_KEY: KEY }, { SECRET_KEY_FILE: fileWith(t, KEY) }]) {
+      const line = refusalOf({ ...credentials, ...other })
+      assert.match(line, /^SECRET_KEY(_FILE)? and the credential SECRET_KEY are both set/)
+    }
+    assert.equal(sourceOf(credentials, 'SECRET_KEY'), 'the credential SECRET_KEY')
+    assert.equal(sourceOf(credentials, 'PORT'), 'default')
   })
 })
 

@@ -1,10 +1,10 @@
 // Owns what a command is, and what all of them do alike: arguments, opening the data, talk on stderr,
 // data on stdout.
-import { statSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
 import { readConfig, type Config, type Environment } from '../config.ts'
 import type { Deps } from '../deps.ts'
+import { asOwner } from '../installed.ts'
 import { openLog } from '../log.ts'
 import { openForCommand } from '../node.ts'
 import * as operator from '../operator.ts'
@@ -83,26 +83,6 @@ export async function withData(
       await close()
     }
   })
-}
-
-/**
- * Runs `work` as whom the folder belongs to, when root does: what it makes there has to be theirs, or
- * the server could not use it. Afterwards root is root again: where a backup goes may be root's.
- */
-export async function asOwner<T>(root: string, work: () => Promise<T>): Promise<T> {
-  const owner = statSync(root, { throwIfNoEntry: false })
-  if (process.geteuid?.() !== 0 || owner === undefined || owner.uid === 0) return work()
-  const [group = 0, groups = []] = [process.getegid?.(), process.getgroups?.()]
-  process.setgroups?.([owner.gid])
-  process.setegid?.(owner.gid)
-  process.seteuid?.(owner.uid)
-  try {
-    return await work()
-  } finally {
-    process.seteuid?.(0)
-    process.setegid?.(group)
-    process.setgroups?.(groups)
-  }
 }
 
 /** Runs `work` on the account with this id or handle. */

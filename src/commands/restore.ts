@@ -5,7 +5,8 @@ import type { Bytes } from '../archive.ts'
 import { restore as restoreBackup } from '../restore.ts'
 import { deriveKeys } from '../secret.ts'
 import { toSize, toTime } from '../units.ts'
-import { CommandError, asOwner, interruptible, say, type Command } from './command.ts'
+import { CommandError, interruptible, say, type Command } from './command.ts'
+import { asOwner } from '../installed.ts'
 import { openBar } from './progress.ts'
 
 export const restore: Command = {

@@ -2,7 +2,8 @@
 import { readConfig } from '../config.ts'
 import { openWayBack } from '../upgrade.ts'
 import { toTime } from '../units.ts'
-import { YES_OPTION, asOwner, confirm, say, type Command, type Given } from './command.ts'
+import { YES_OPTION, confirm, say, type Command, type Given } from './command.ts'
+import { asOwner } from '../installed.ts'
 
 export const rollback: Command = {
   name: 'rollback',

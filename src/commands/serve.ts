@@ -1,5 +1,6 @@
 // Owns `sync-node serve`, the command that runs when none is named.
 import { readConfig, type Config } from '../config.ts'
+import { becomeOwner, reportReady } from '../installed.ts'
 import { openLog, type Log } from '../log.ts'
 import { start } from '../node.ts'
 import { version } from '../packed.ts'
@@ -14,6 +15,7 @@ export const serve: Command = {
   summary: 'start the server (also without any command)',
   async run(_, environment) {
     const config = readConfig(environment)
+    becomeOwner(config.root)
     const log = openLog(config)
     process.umask(0o077)
     // Before the start, so that one that comes while it starts still ends it cleanly.
@@ -29,6 +31,9 @@ export const serve: Command = {
     if (node.metricsPort !== null) {
       log.info(`metrics: http://127.0.0.1:${node.metricsPort}/metrics, for this machine alone`)
     }
+    reportReady(environment, (error) =>
+      log.warn({ err: error }, 'systemd was not told of the start'),
+    )
     await signal
     log.info('stopping')
     await node.stop()

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { parseEnvironmentFile } from '../src/environment-file.ts'
+import { withSettings } from '../src/installed.ts'
+import { install } from './helpers/executable.ts'
+import { temporaryFolder } from './helpers/node.ts'
+import { signUp } from './helpers/remote.ts'
+
+/** What systemd 252 makes of the same lines. */
+const FILES: [text: string, expected: Record<string, string>][] = [
+  ['PORT=80', { PORT: '80' }],
+  ['PORT=80\nHOST=::1\n', { PORT: '80', HOST: '::1' }],
+  ['  PORT = 80  \r\n\n\tHOST=::1', { PORT: '80', HOST: '::1' }],
+  ['# PORT=1\n;PORT=2\nPORT=3', { PORT: '3' }],
+  ['# goes on \\\nPORT=1\nHOST=::1', { HOST: '::1' }],
+  ['PORT\nHOST=::1', { HOST: '::1' }],
+  ['PORT=\nHOST=::1', { PORT: '', HOST: '::1' }],
+  ['PORT=1\nPORT=2', { PORT: '2' }],
+  ['1PORT=1\nPO RT=2\nexport PORT=3', {}],
+  ['URL=smtp://a:b#c@d e;f', { URL: 'smtp://a:b#c@d e;f' }],
+  ['A="b c "', { A: 'b c ' }],
+  [`A='b "c" \\n'`, { A: 'b "c" \\n' }],
+  ['A="b\nc"\nB=d', { A: 'b\nc', B: 'd' }],
+  ['A="\\" \\\\ \\$ \\` \\n \\\nx"', { A: '" \\ $ ` \\n x' }],
+  [`A="b" 'c' d"e"`, { A: 'bcd"e"' }],
+  ['A=b"c" \'d\'', { A: `b"c" 'd'` }],
+  ['A=b\\\nc\\ \nB=d', { A: 'bc ', B: 'd' }],
+  ['A=b\\x\\\\', { A: 'bx\\' }],
+  ['A==b=', { A: '=b=' }],
+  ['', {}],
+]
+
+describe('A settings file', () => {
+  for (const [text, expected] of FILES) {
+    it(`is read as systemd reads it: ${JSON.stringify(text)}`, () => {
+      assert.deepEqual(parseEnvironmentFile(text), expected)
+    })
+  }
+})
+
+describe('The installed executable', () => {
+  const executable = '/usr/bin/sync-node'
+
+  it('takes what is not in the environment from the settings of the service', (t) => {
+    const file = join(temporaryFolder(t), 'settings')
+    writeFileSync(file, 'PORT=81\nSECRET_KEY_FILE=/secret\nSMTP_URL=smtp://x\nHOST=::1\n')
+    const environment = {
+      PATH: '/bin',
+      PORT: '82',
+      SECRET_KEY: 'k',
+      SMTP_URL_FILE: '/smtp',
+      HOST: '',
+    }
+    assert.deepEqual(withSettings(environment, { executable, file }), {
+      ...environment,
+      HOST: '::1',
+      STATIC_ROOT: '/var/lib/sync-node',
+    })
+    assert.deepEqual(
+      withSettings(environment, { executable: '/home/ana/sync-node', file }),
+      environment,
+    )
+  })
+
+  it('works on /var/lib/sync-node, unless it is told otherwise', (t) => {
+    const file = join(temporaryFolder(t), 'settings')
+    assert.deepEqual(withSettings({}, { executable, file }), { STATIC_ROOT: '/var/lib/sync-node' })
+    writeFileSync(file, 'STATIC_ROOT=/srv/sync')
+    assert.deepEqual(withSettings({}, { executable, file }), { STATIC_ROOT: '/srv/sync' })
+    writeFileSync(file, 'STATIC_ROOT_FILE=/root')
+    assert.deepEqual(withSettings({}, { executable, file }), { STATIC_ROOT_FILE: '/root' })
+    const environment = { STATIC_ROOT: './data' }
+    assert.deepEqual(withSettings(environment, { executable, file }), environment)
+  })
+})
+
+const OWNER = { uid: 54_321, gid: 54_322 }
+const skip = process.getuid?.() === 0 ? false : 'NOT TESTED: only root can work for others'
+
+describe('A command of root', { skip }, () => {
+  it('works as the owner of the data, and leaves nothing there that is not the owner’s', async (t) => {
+    const here = install(t)
+    chmodSync(here.folder, 0o755)
+    mkdirSync(here.root, { mode: 0o700 })
+    chownSync(here.root, OWNER.uid, OWNER.gid)
+    const server = await here.serve()
+    const status = readStatus(server.pid)
+    assert.match(status, new RegExp(`^Uid:(\\t${OWNER.uid}){4}$`, 'm'))
+    assert.match(status, new RegExp(`^Gid:(\\t${OWNER.gid}){4}$`, 'm'))
+    assert.match(status, new RegExp(`^Groups:\\t${OWNER.gid} ?$`, 'm'))
+    assert.match(status, /^CapEff:\t0+$/m)
+    await signUp(server.url, { id: 'ana' })
+    assert.equal((await here.run(['reset', 'ana'])).code, 0)
+    const files = readdirSync(here.root)
+    assert.ok(files.includes('sync-node.db-wal'))
+    for (const name of files) {
+      const { uid, gid } = statSync(join(here.root, name))
+      assert.deepEqual({ uid, gid }, OWNER, name)
+    }
+    await server.stop()
+    // What the owner cannot read, root could.
+    chownSync(join(here.root, 'sync-node.db'), 0, 0)
+    assert.match((await here.run(['reset', 'ana'])).stderr, /cannot be opened/)
+  })
+
+  it('reads a setting from a file that is for root alone', async (t) => {
+    const here = install(t)
+    chmodSync(here.folder, 0o755)
+    mkdirSync(here.root, { mode: 0o700 })
+    chownSync(here.root, OWNER.uid, OWNER.gid)
+    const file = join(here.folder, 'secret-key')
+    writeFileSync(file, 'k'.repeat(40), { mode: 0o600 })
+    const environment = { SECRET_KEY_FILE: file }
+    const server = await here.serve(environment)
+    await signUp(server.url, { id: 'ana' })
+    assert.equal((await here.run(['reset', 'ana'], environment)).code, 0)
+  })
+})
+
+const readStatus = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8')
