@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build test seeded bench check fix clean
+.PHONY: help run dev build release test seeded bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -27,6 +27,9 @@ dev: $(installed) ## run from source, and start again on every change
 	exec $(node) --watch src/main.ts serve
 
 build: dist/sync-node ## make dist/sync-node, the one file that is the product
+
+release: dist/sync-node ## make all that people download, for x64 and arm64, in dist/release
+	$(node) scripts/release/main.ts
 
 # One test without the checks, to be quick while working.
 test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name runs test/name.test.ts alone

@@ -2,24 +2,15 @@
 //
 //   node scripts/build.ts [node binary] [output]    another architecture's Node makes that architecture's executable
 import { execFileSync } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { build, type Metafile } from 'esbuild'
 import { inject } from 'postject'
 import { buildClient } from './client.ts'
+import { commitSeconds } from './commit.ts'
 import { stripElf } from './strip-elf.ts'
 import { buildPage } from './web.ts'
 
-// For a source tarball, which has no commit to ask: the clock is never believed to be before this.
-const FIRST_COMMIT_SECONDS = Date.UTC(2026, 10, 23) / 1000
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
 
 // The blob records paths: relative ones, or it would differ with the folder of the checkout.
@@ -45,7 +36,7 @@ function refuseOtherNode(): void {
 }
 
 async function bundle(): Promise<void> {
-  await build({
+  const { metafile } = await build({
     entryPoints: {
       'sync-node': 'src/main.ts',
       writer: 'src/database/writer.ts',
@@ -55,6 +46,7 @@ async function bundle(): Promise<void> {
     outdir: 'dist',
     outExtension: { '.js': '.cjs' },
     bundle: true,
+    metafile: true,
     platform: 'node',
     // Names of modules stand in the bundle: they are the same wherever node_modules is linked from.
     preserveSymlinks: true,
@@ -73,20 +65,14 @@ async function bundle(): Promise<void> {
     logLevel: 'warning',
     logOverride: { 'empty-import-meta': 'error' },
   })
+  writeFileSync('dist/bundled.json', JSON.stringify(packagesIn(metafile)))
 }
 
-function commitSeconds(): number {
-  // Only a checkout of our own: git would answer for any repository that a tarball is unpacked in.
-  if (existsSync('.git')) {
-    try {
-      // In a container the checkout often belongs to someone else.
-      const args = ['-c', 'safe.directory=*', 'log', '-1', '--format=%ct']
-      return Number(execFileSync('git', args, { encoding: 'utf8', stdio: 'pipe' }))
-    } catch {
-      // No git on this machine, or no commit yet.
-    }
-  }
-  return Number(process.env['SOURCE_DATE_EPOCH'] ?? FIRST_COMMIT_SECONDS)
+/** The folders of the packages whose code is in the executable: for its licences and its bill of materials. */
+function packagesIn({ outputs }: Metafile): string[] {
+  const paths = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs))
+  const folders = paths.map((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0])
+  return [...new Set(folders)].filter((folder) => folder !== undefined).sort()
 }
 
 /** All that is ours, in one blob: the same for every architecture. */
