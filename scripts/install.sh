@@ -134,8 +134,12 @@ run_service() {
   fi
   systemctl daemon-reload
   if [ "$start" = no ]; then return; fi
-  # One that was disabled since stays disabled.
-  if [ "$is_new" = yes ]; then systemctl enable --quiet sync-node.service; fi
+  if [ "$is_new" = yes ]; then
+    systemctl enable --quiet sync-node.service
+  elif ! systemctl is-enabled --quiet sync-node.service && ! systemctl is-active --quiet sync-node.service; then
+    # Somebody has switched it off since.
+    return
+  fi
   systemctl restart sync-node.service || die 'it is installed and does not start: journalctl -u sync-node says why'
 }
 

@@ -7,9 +7,11 @@ import type { TestContext } from 'node:test'
 import { temporaryFolder } from './node.ts'
 import { released, without } from './release.ts'
 
+const UNSHARE = 'unshare'
+
 export const skipWithoutMachine =
   process.getuid?.() === 0 || process.env['CI'] !== undefined
-    ? without({ tools: ['systemd-nspawn', 'unshare', 'dpkg'], release: true })
+    ? without({ tools: ['systemd-nspawn', UNSHARE, 'dpkg'], release: true })
     : 'NOT TESTED: only root can start a machine'
 
 const MOST_MS = 300_000
@@ -37,7 +39,7 @@ export async function runInMachine(t: TestContext, script: string): Promise<stri
   const folder = temporaryFolder(t)
   writeFileSync(join(folder, 'test.service'), UNIT)
   writeFileSync(join(folder, 'script'), script)
-  const child = spawn('unshare', ['--mount', 'sh', '-c', BOOT, 'sh', folder, released('.')], {
+  const child = spawn(UNSHARE, ['--mount', 'sh', '-c', BOOT, 'sh', folder, released('.')], {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: MOST_MS,
     killSignal: 'SIGKILL',
