@@ -12,36 +12,13 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { parseEnvironmentFile } from '../src/environment-file.ts'
 import { withSettings } from '../src/installed.ts'
+import { ENVIRONMENT_FILES } from './helpers/environment-files.ts'
 import { install } from './helpers/executable.ts'
 import { temporaryFolder } from './helpers/node.ts'
 import { signUp } from './helpers/remote.ts'
 
-/** What systemd 252 makes of the same lines. */
-const FILES: [text: string, expected: Record<string, string>][] = [
-  ['PORT=80', { PORT: '80' }],
-  ['PORT=80\nHOST=::1\n', { PORT: '80', HOST: '::1' }],
-  ['  PORT = 80  \r\n\n\tHOST=::1', { PORT: '80', HOST: '::1' }],
-  ['# PORT=1\n;PORT=2\nPORT=3', { PORT: '3' }],
-  ['# goes on \\\nPORT=1\nHOST=::1', { HOST: '::1' }],
-  ['PORT\nHOST=::1', { HOST: '::1' }],
-  ['PORT=\nHOST=::1', { PORT: '', HOST: '::1' }],
-  ['PORT=1\nPORT=2', { PORT: '2' }],
-  ['1PORT=1\nPO RT=2\nexport PORT=3', {}],
-  ['URL=smtp://a:b#c@d e;f', { URL: 'smtp://a:b#c@d e;f' }],
-  ['A="b c "', { A: 'b c ' }],
-  [`A='b "c" \\n'`, { A: 'b "c" \\n' }],
-  ['A="b\nc"\nB=d', { A: 'b\nc', B: 'd' }],
-  ['A="\\" \\\\ \\$ \\` \\n \\\nx"', { A: '" \\ $ ` \\n x' }],
-  [`A="b" 'c' d"e"`, { A: 'bcd"e"' }],
-  ['A=b"c" \'d\'', { A: `b"c" 'd'` }],
-  ['A=b\\\nc\\ \nB=d', { A: 'bc ', B: 'd' }],
-  ['A=b\\x\\\\', { A: 'bx\\' }],
-  ['A==b=', { A: '=b=' }],
-  ['', {}],
-]
-
 describe('A settings file', () => {
-  for (const [text, expected] of FILES) {
+  for (const [text, expected] of ENVIRONMENT_FILES) {
     it(`is read as systemd reads it: ${JSON.stringify(text)}`, () => {
       assert.deepEqual(parseEnvironmentFile(text), expected)
     })
