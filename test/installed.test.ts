@@ -88,6 +88,7 @@ describe('A command of root', { skip }, () => {
     // What the owner cannot read, root could.
     chownSync(join(here.root, 'sync-node.db'), 0, 0)
     assert.match((await here.run(['reset', 'ana'])).stderr, /cannot be opened/)
+    assert.match((await here.run(['doctor'])).stdout, /cannot be opened/)
   })
 
   it('reads a setting from a file that is for root alone', async (t) => {

@@ -6,6 +6,7 @@ import { ok, problem, type Finding } from '../doctor/finding.ts'
 import { journey } from '../doctor/journey/journey.ts'
 import { makeVisitor } from '../doctor/journey/visitor.ts'
 import * as operator from '../operator.ts'
+import { asOwner } from '../installed.ts'
 import { count } from '../units.ts'
 import {
   CommandError,
@@ -46,7 +47,7 @@ prints what to write into nginx, Caddy or Apache for what does not work.`,
       if (!isJson) show(finding)
     }
     if (url === undefined) {
-      for await (const finding of lookAt(environment, options['deep'] === true)) tell(finding)
+      await lookAt(environment, options['deep'] === true, tell)
     } else await travel(environment, readUrl(url), tell)
     if (isJson) printJson(findings)
     conclude(findings)
@@ -99,18 +100,24 @@ function isServed(root: string): boolean {
   return false
 }
 
-async function* lookAt(environment: Environment, isDeep: boolean): AsyncGenerator<Finding> {
+async function lookAt(
+  environment: Environment,
+  isDeep: boolean,
+  tell: (finding: Finding) => void,
+): Promise<void> {
   const { config, errors } = settingsOf(environment)
-  for (const text of new Set(errors.map(({ message }) => message))) yield problem('settings', text)
-  if (errors.length === 0) yield ok('settings', '`sync-node config` prints them')
+  for (const text of new Set(errors.map(({ message }) => message))) tell(problem('settings', text))
+  if (errors.length === 0) tell(ok('settings', '`sync-node config` prints them'))
   if (config === null) return
   say(`Data: ${config.root}`)
   const bar = openBar()
   try {
-    for await (const finding of checkup({ config, isDeep, progress: bar })) {
-      bar.end()
-      yield finding
-    }
+    await asOwner(config.root, async () => {
+      for await (const finding of checkup({ config, isDeep, progress: bar })) {
+        bar.end()
+        tell(finding)
+      }
+    })
   } finally {
     bar.end()
   }

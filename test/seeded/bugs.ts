@@ -704,12 +704,6 @@ export const seededBugs: SeededBug[] = [
     notices: MODEL,
   },
   {
-    name: 'feed: deletions from before a first sync take up room in its pages',
-    edits: [{ file: CHANGE, find: 'change_seq > max(?2, ?3)', replace: 'change_seq > ?2' }],
-    test: 'model',
-    notices: MODEL,
-  },
-  {
     name: 'feed: an event has the id of what comes after it',
     edits: [
       {
