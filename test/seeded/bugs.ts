@@ -62,8 +62,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/database/embedded.ts',
-        find: 'if (!isRead(one.sql)) return (await writer.write([one]))[0] as ResultSet',
-        replace: 'if (one) return (await writer.write([one]))[0] as ResultSet',
+        find: 'return isRead(one.sql) ? reads.execute(one) : ((await writer.write([one]))[0] as ResultSet)',
+        replace: 'return (await writer.write([one]))[0] as ResultSet',
       },
       {
         file: WRITER,
