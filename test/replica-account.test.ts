@@ -114,16 +114,16 @@ describe('A replica of one account', () => {
 
   it('goes on by itself where somebody logs in again while it looks who it is', async (t) => {
     const { ana } = await start(t)
-    const logins: Promise<unknown>[] = []
-    ana.net.answer = (_, path) => {
+    const asked = Promise.withResolvers<void>()
+    ana.net.answer = async (_, path) => {
       if (path !== '/account') return undefined
       ana.net.answer = null
-      logins.push(ana.client.login(as('ana')))
+      await ana.client.login(as('ana'))
+      asked.resolve()
       return undefined
     }
     await ana.client.logout()
-    await until(ana, () => logins.length === 1)
-    await Promise.all(logins)
+    await asked.promise
     await ana.replica.put('draft', 'of ana')
     await ana.replica.synced()
   })

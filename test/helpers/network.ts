@@ -1,13 +1,15 @@
 // Owns a network that a test can break: a fetch whose answers get lost, or that is cut altogether.
 
+type Answer = Response | undefined
+
 export interface Network {
   fetch: typeof fetch
   /** While true, nothing gets through, and what is open breaks. */
   isDown: boolean
   /** The answers to the next requests for which this is true get lost: the server did what was asked. */
   loseAnswer: ((method: string, path: string) => boolean) | null
-  /** Answers in the server's place. */
-  answer: ((method: string, path: string) => Response | undefined) | null
+  /** Answers in the server's place, or keeps the request waiting. */
+  answer: ((method: string, path: string) => Answer | Promise<Answer>) | null
   /** The feed's events are late until this resolves. */
   late: Promise<void> | null
   /** What was asked: `PUT /store/a`. */
@@ -38,7 +40,7 @@ export function network(): Network {
       const { pathname, search } = new URL(String(input))
       const method = init.method ?? 'GET'
       self.asked.push(`${method} ${pathname}${search}`)
-      const instead = self.answer?.(method, pathname)
+      const instead = await self.answer?.(method, pathname)
       if (instead !== undefined) return instead
       const controller = new AbortController()
       open.add(controller)
