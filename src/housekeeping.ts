@@ -1,5 +1,6 @@
 // Owns what is done in the background, a little at a time: what expired, what was superseded, what a
 // deleted account left. No transaction of it touches more than 1,000 rows.
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { TimeSpan } from 'oslo'
 import * as copies from './copies.ts'
 import { sql, type Statement } from './database/database.ts'
@@ -18,6 +19,8 @@ type HousekeepingDeps = Pick<Deps, 'blobs' | 'clock' | 'config' | 'database' | '
 export interface Housekeeping {
   /** Does all that is due, as it is done each minute; does not start twice at once. */
   run(): Promise<void>
+  /** Removes what deleted accounts left, which is how others hear of it; where there is none it costs nothing. */
+  bury(): Promise<void>
   /** Resolves when a running round has come to its next pause. */
   stop(): Promise<void>
 }
@@ -25,14 +28,22 @@ export interface Housekeeping {
 export function housekeeping(deps: HousekeepingDeps): Housekeeping {
   let isStopped = false
   let running: Promise<void> | undefined
+  let burial: Promise<void> | undefined
   const isDue = (): boolean => !isStopped
+
+  const bury = (): Promise<void> => {
+    burial ??= buryDead(deps, isDue).finally(() => {
+      burial = undefined
+    })
+    return burial
+  }
 
   async function round(): Promise<void> {
     try {
       for (const expired of EXPIRED) await inSlices(deps, expired, isDue)
       await copies.clean(deps)
       await forgetTombstones(deps, isDue)
-      await buryDead(deps, isDue)
+      await bury()
       await collectGarbage(deps, isDue)
       await deps.blobs.emptyTrash(deps.clock.now() - TRASH_MS)
       await giveSpaceBack(deps, isDue)
@@ -52,9 +63,11 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
       })
       return running
     },
+    // A disk that refuses is told of by the round.
+    bury: () => bury().catch(() => undefined),
     async stop() {
       isStopped = true
-      await running
+      await Promise.allSettled([running, burial])
     },
   }
 }
@@ -120,21 +133,70 @@ async function forgetTombstones(
 /** Removes what deleted accounts left: others' permissions on their stores, the stores, themselves. */
 async function buryDead({ database }: HousekeepingDeps, isDue: () => boolean): Promise<void> {
   const dead = await database.execute(sql('SELECT number FROM sync_account WHERE dead = 1'))
-  for (const { number } of dead.rows) {
-    while (isDue() && !(await burySlice(database, Number(number))));
+  for (const row of dead.rows) {
+    const number = Number(row['number'])
+    await takeFromOthers(database, number, isDue)
+    while (isDue() && !(await burySlice(database, number)));
   }
 }
 
-async function burySlice(database: Deps['database'], number: number): Promise<boolean> {
-  const write = async (...statements: Statement[]) => {
-    const results = await database.batch(statements, 'write')
-    return results[0]?.rowsAffected ?? 0
+/** First what others see, so that they soon hear of it, however much there is besides. */
+async function takeFromOthers(
+  database: Deps['database'],
+  number: number,
+  isDue: () => boolean,
+): Promise<void> {
+  for (let after = ''; isDue();) {
+    const { rows } = await database.execute(
+      sql(
+        `SELECT s.store_key, EXISTS (SELECT 1 FROM account_permission o
+             WHERE o.store_key = s.store_key AND o.sync_account_id <> s.sync_account_id)
+           AND NOT ${isOwned('s.store_key')} AS taken
+         FROM account_permission s WHERE s.sync_account_id = ? AND s.store_key > ?
+         ORDER BY s.store_key LIMIT ${SLICE}`,
+        [number, after],
+      ),
+    )
+    if (rows.length === 0) return
+    after = String(rows.at(-1)?.['store_key'])
+    const taken = rows.filter((row) => row['taken'] === 1)
+    const keys = JSON.stringify(taken.map((row) => row['store_key']))
+    while (isDue() && taken.length > 0 && (await revokeSlice(database, number, keys)) > 0);
+    await nextTurn()
   }
+}
+
+/** Answers how many. Asks with each whether the store is dead: whoever had its name first may use it again. */
+async function revokeSlice(
+  database: Deps['database'],
+  number: number,
+  keys: string,
+): Promise<number> {
+  return write(
+    database,
+    sql(
+      `DELETE FROM account_permission WHERE (sync_account_id, store_key) IN (
+         SELECT p.sync_account_id, p.store_key FROM account_permission p
+         WHERE p.store_key IN (SELECT value FROM json_each(?1)) AND p.sync_account_id <> ?2
+           AND NOT ${isOwned('p.store_key')}
+         LIMIT 150)`,
+      [keys, number],
+    ),
+  )
+}
+
+/** Answers how many rows the first has changed. */
+async function write(database: Deps['database'], ...statements: Statement[]): Promise<number> {
+  const results = await database.batch(statements, 'write')
+  return results[0]?.rowsAffected ?? 0
+}
+
+async function burySlice(database: Deps['database'], number: number): Promise<boolean> {
   const { rows } = await database.execute(
     sql(
       // Of its stores, those that no living account OWNs: nobody sees them any more, or ever will.
       `SELECT s.store_key, NOT ${isOwned('s.store_key')} AS dead
-       FROM account_permission s WHERE s.sync_account_id = ? LIMIT 50`,
+       FROM account_permission s WHERE s.sync_account_id = ? ORDER BY s.store_key LIMIT 50`,
       [number],
     ),
   )
@@ -143,17 +205,9 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
     const dead = JSON.stringify(
       rows.filter((row) => row['dead'] === 1).map((row) => row['store_key']),
     )
-    // Asked again with each: a name may be used again by who had it first, under the same key.
-    const others = sql(
-      `DELETE FROM account_permission WHERE (sync_account_id, store_key) IN (
-         SELECT p.sync_account_id, p.store_key FROM account_permission p
-         WHERE p.store_key IN (SELECT value FROM json_each(?1)) AND p.sync_account_id <> ?2
-           AND NOT ${isOwned('p.store_key')}
-         LIMIT 150)`,
-      [dead, number],
-    )
-    if ((await write(others)) > 0) return false
+    if ((await revokeSlice(database, number, dead)) > 0) return false
     await write(
+      database,
       sql(
         `DELETE FROM sync_store WHERE store_key IN (SELECT value FROM json_each(?))
            AND NOT ${isOwned('sync_store.store_key')}`,
@@ -174,9 +228,9 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
        SELECT sync_account_id, grantee FROM account_grant
        WHERE sync_account_id = ?1 OR grantee = ?1 LIMIT ${SLICE})`,
   ]) {
-    if ((await write(sql(statement, [number]))) > 0) return false
+    if ((await write(database, sql(statement, [number]))) > 0) return false
   }
-  await write(sql('DELETE FROM sync_account WHERE number = ? AND dead = 1', [number]))
+  await write(database, sql('DELETE FROM sync_account WHERE number = ? AND dead = 1', [number]))
   return true
 }
 

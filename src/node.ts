@@ -83,6 +83,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     if (replaced.isQuiet !== true) {
       timers.push(setTimeout(() => void keeper.run(), FIRST_HOUSEKEEPING_MS))
       timers.push(setInterval(() => void keeper.run(), HOUSEKEEPING_MS))
+      timers.push(setInterval(() => void keeper.bury(), LOOK_MS))
     }
     const checks = inBackground(deps, opened)
     return {

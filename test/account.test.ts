@@ -19,6 +19,7 @@ import { encodeKey, type Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
+import { readPage } from './helpers/feed.ts'
 import { startReal } from './helpers/real.ts'
 
 const LARGE = 40_000
@@ -456,6 +457,28 @@ describe('DELETE /account', () => {
     await node.running.housekeep() // what was superseded since a round has its grace from that on
     assert.equal(blobsOf(node).length, 1)
     assert.equal(await count(node, 'blob_garbage'), 0)
+  })
+
+  it('takes from others first what they could read, however much there is besides', async (t) => {
+    const node = await startNode(t)
+    const [ana, ben] = await Promise.all([node.signUp('ana'), node.signUp('ben')])
+    const keys = new Map<string, string>()
+    for (let i = 0; i < 60; i++) keys.set((await ana.save(String(i), '')).key, String(i))
+    const last = [...keys.keys()].toSorted().at(-1) as string
+    await expectStatus(await ana.grant(keys.get(last) as string, 'ben', 'READ'), 200)
+    const { cursor } = await readPage(ben)
+    await expectStatus(await remove(ana), 204)
+    const { database } = node.running.deps
+    const { batch } = database
+    let heard: object[] | null = null
+    database.batch = async (...given) => {
+      if (JSON.stringify(given).includes('DELETE FROM sync_store')) {
+        heard ??= (await readPage(ben, `?since=${cursor}`)).changes
+      }
+      return batch(...given)
+    }
+    await node.running.housekeep()
+    assert.deepEqual(heard, [{ key: last, deleted: true }])
   })
 
   it('takes nothing with it that was made anew under a name that died with it', async (t) => {

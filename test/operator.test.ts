@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { install, type Installation, type Ran } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
-import { openStream } from './helpers/feed.ts'
+import { openStream, readPage } from './helpers/feed.ts'
 import { PASSWORD } from './helpers/node.ts'
 import { post, remoteClient, signUp } from './helpers/remote.ts'
 
@@ -104,6 +104,31 @@ describe('sync-node account, beside a running server', () => {
     assert.match(refused(await here.run(['account', 'delete', 'ana', '--yes'])), /no account/)
     const again = remoteClient(url, await signUp(url, { id: 'ana' }))
     assert.deepEqual(await (await again.request('/store')).json(), [])
+  })
+
+  it('has those who could read something told within moments, as a deletion by its owner has', async (t) => {
+    const { here, url, ana } = await startWithAna(t)
+    const cleo = remoteClient(url, await signUp(url, { id: 'cleo' }))
+    const ben = remoteClient(url, await signUp(url, { id: 'ben' }))
+    const keys: string[] = []
+    for (const owner of [ana, cleo]) {
+      const put = await expectStatus(await owner.put('notes', 'shared'), 201)
+      keys.push(put.headers.get('x-sync-key') as string)
+      await expectStatus(await owner.grant('notes', 'ben', 'READ'), 200)
+    }
+    const { cursor } = await readPage(ben)
+    const stream = await openStream(ben, { query: `?since=${cursor}` })
+    t.after(() => stream.close())
+    const deleted = async () => {
+      for (;;) {
+        const event = await stream.next()
+        if (event === undefined || event.change.deleted === true) return event?.change.key
+      }
+    }
+    done(await here.run(['account', 'delete', 'ana', '--yes']))
+    assert.equal(await deleted(), keys[0])
+    await expectStatus(await cleo.request('/account', { method: 'DELETE' }), 204)
+    assert.equal(await deleted(), keys[1])
   })
 
   it('lists sessions with their devices, and ends one or all', async (t) => {

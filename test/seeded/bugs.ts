@@ -722,9 +722,9 @@ export const seededBugs: SeededBug[] = [
         file: 'src/housekeeping.ts',
         find: `
            AND NOT \${isOwned('p.store_key')}
-         LIMIT`,
+         LIMIT 150`,
         replace: `
-         LIMIT`,
+         LIMIT 150`,
       },
     ],
     test: 'account',
