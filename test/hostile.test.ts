@@ -536,15 +536,16 @@ describe('odd requests that are rightful', () => {
       '...',
       'a%7F',
     ]
-    const keys = new Set<string>()
+    const keys = new Set<string | undefined>()
     for (const target of [...targets, ...others]) {
       const wire = await openWire(t, node.port)
       wire.send(`PUT /store/${target} HTTP/1.1\r\n${HOST}${session}Content-Length: 1\r\n\r\nx`)
       const answer = await wire.answer()
-      keys.add(`${answer?.status === 201 || target === 'a%2Bb'}${answer?.headers['x-sync-key']}`)
+      // a+b and a%2Bb are one: what is percent-encoded is decoded, exactly once.
+      assert.equal(answer?.status, target === 'a%2Bb' ? 428 : 201)
+      keys.add(answer?.headers['x-sync-key'])
     }
-    // a+b and a%2Bb are one: what is percent-encoded is decoded, exactly once.
-    assert.equal(keys.size, targets.length + others.length)
+    assert.equal(keys.size, targets.length + others.length - 1)
   })
 
   it('HEAD with a body does not disturb what follows on the connection', async (t) => {
