@@ -6,7 +6,6 @@ import { SyncError, malformed } from './errors.ts'
 import { resolveHandle } from './handle.ts'
 import type { Limit } from './limit.ts'
 import { isOwned } from './quota.ts'
-import * as session from './session.ts'
 import type { Session } from './session.ts'
 import * as store from './store.ts'
 import type { Permission, Store } from './store.ts'
@@ -30,10 +29,12 @@ const NEW_ACQUAINTANCES: Limit = {
   windowMs: new TimeSpan(1, 'h').milliseconds(),
 }
 
-// Guards a batch: (session token, now, store key) OWNs the store.
-const OWNS = `EXISTS (
+// Guards a batch: (session token, now, store key) has a permission on the store.
+const holds = (which: string): string => `EXISTS (
   SELECT 1 FROM sync_session s JOIN held_permission p ON p.sync_account_id = s.id
-  WHERE s.token = ? AND s.expiration > ? AND p.store_key = ? AND p.permission = 'OWN')`
+  WHERE s.token = ? AND s.expiration > ? AND p.store_key = ? ${which})`
+const HOLDS = holds('')
+const OWNS = holds(`AND p.permission = 'OWN'`)
 
 // Guards a batch: somebody alive still OWNs the store.
 const IS_OWNED = isOwned('?')
@@ -147,6 +148,8 @@ async function explainMembers(
     sql(`SELECT a.id, p.permission FROM ${MEMBERS}`, [found.key]),
   )
   const after = new Map(rows.map((row) => [String(row['id']), String(row['permission'])]))
+  // Without any OWN it was deleted a moment ago: the next attempt finds that.
+  if (![...after.values()].includes('OWN')) return
   for (const { user, permission } of wanted) after.set(user, permission)
   if (![...after.values()].includes('OWN')) throw ownerless()
   if (after.size > MAX_MEMBERS) {
@@ -175,9 +178,7 @@ export async function remove(
   await commit(
     database,
     () => [
-      isLeaving
-        ? require(session.ALIVE, [self.token, clock.now()])
-        : require(OWNS, [self.token, clock.now(), found.key]),
+      require(isLeaving ? HOLDS : OWNS, [self.token, clock.now(), found.key]),
       sql(
         `DELETE FROM account_permission WHERE store_key = ? AND sync_account_id IN (
            SELECT a.number FROM json_each(?) h JOIN sync_account a ON a.id = h.value)`,
@@ -190,12 +191,13 @@ export async function remove(
       if (now.permission !== 'OWN' && !isLeaving) throw store.notEnough()
       const { rows } = await database.execute(
         sql(
-          `SELECT 1 FROM ${MEMBERS} AND p.permission = 'OWN'
-           AND a.id NOT IN (SELECT value FROM json_each(?)) LIMIT 1`,
-          [found.key, handles],
+          `SELECT a.id IN (SELECT value FROM json_each(?)) AS leaves
+           FROM ${MEMBERS} AND p.permission = 'OWN' ORDER BY 1 LIMIT 1`,
+          [handles, found.key],
         ),
       )
-      if (rows.length === 0) throw ownerless()
+      // Without any it was deleted a moment ago: the next attempt finds that.
+      if (rows[0]?.['leaves'] === 1) throw ownerless()
     },
   )
 }

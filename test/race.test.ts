@@ -4,6 +4,7 @@ import { describe, it, type TestContext } from 'node:test'
 import type { Statement } from '../src/database/database.ts'
 import type { Deps } from '../src/deps.ts'
 import type { SyncError } from '../src/errors.ts'
+import * as permission from '../src/permission.ts'
 import * as session from '../src/session.ts'
 import * as store from '../src/store.ts'
 import type { Condition } from '../src/store.ts'
@@ -135,19 +136,22 @@ describe('many writes with the same token', () => {
   })
 })
 
-describe('what happens between two statements of a write', () => {
-  /** The server's parts, but right after the statement with this number something else happens. */
-  function interrupted({ running }: TestNode, after: number, act: () => Promise<unknown>): Deps {
-    const { database } = running.deps
-    let count = 0
-    const execute = async (statement: Statement) => {
-      const result = await database.execute(statement)
-      if (count++ === after) await act()
-      return result
-    }
-    return { ...running.deps, database: { ...database, execute } as Deps['database'] }
+/** The server's parts, but right after the statement or batch with such a number something else happens. */
+function interrupted({ running }: TestNode, acts: Record<number, () => Promise<unknown>>): Deps {
+  const { database } = running.deps
+  let count = 0
+  const then = async <T>(result: Promise<T>): Promise<T> => {
+    const number = count++
+    await result.catch(() => undefined)
+    await acts[number]?.()
+    return result
   }
+  const execute = (statement: Statement) => then(database.execute(statement))
+  const batch: typeof database.batch = (...given) => then(database.batch(...given))
+  return { ...running.deps, database: { ...database, execute, batch } as Deps['database'] }
+}
 
+describe('what happens between two statements of a write', () => {
   async function putBy(deps: Deps, self: Client, key: string, condition: Condition) {
     const found = await session.finder(deps)(self.token)
     const body = (async function* () {
@@ -165,7 +169,7 @@ describe('what happens between two statements of a write', () => {
     ] as const) {
       for (let after = 0; after < 3; after++) {
         const name = `${kind} ${after}`
-        const deps = interrupted(node, after, () => ana.save(name, 'theirs'))
+        const deps = interrupted(node, { [after]: () => ana.save(name, 'theirs') })
         await assert.rejects(putBy(deps, ana, name, { kind }), (error: SyncError) => {
           assert.equal(error.code, 'KEY01', `after statement ${after}: ${error.message}`)
           assert.equal(error.extras.status, status)
@@ -185,9 +189,35 @@ describe('what happens between two statements of a write', () => {
         [ben, 'AUTH01', () => ben.request('/auth', { method: 'DELETE' })],
         [ana, 'KEY01', () => ana.put('a', 'theirs', ANY)],
       ] as const) {
-        const deps = interrupted(node, after, act)
+        const deps = interrupted(node, { [after]: act })
         await assert.rejects(putBy(deps, self, key, condition), { code })
       }
+    }
+  })
+})
+
+describe('what happens between two statements of a grant', () => {
+  it('finds nothing in a store that goes, comes and goes again', async (t) => {
+    const { node, ana } = await startWithStore(t)
+    const remove = () => ana.delete('a', '*').then((answer) => expectStatus(answer, 204))
+    const again = () => ana.save('a', 'made anew')
+    const grants = [{ user: 'cara', permission: 'READ' as const }]
+    for (let last = 3; last < 6; last++) {
+      const deps = interrupted(node, { 1: remove, 2: again, [last]: remove })
+      const found = await session.finder(node.running.deps)(ana.token)
+      await assert.rejects(permission.put(deps, found, 'a', grants), { code: 'ERR01' })
+      await again()
+    }
+  })
+
+  it('is a leave that was there before: the second finds nothing', async (t) => {
+    const { node, ana, cara, key } = await startWithStore(t)
+    const leave = () => cara.revoke(key, cara.user).then((answer) => expectStatus(answer, 204))
+    for (let after = 0; after < 2; after++) {
+      await expectStatus(await ana.grant('a', 'cara', 'WRITE'), 200)
+      const deps = interrupted(node, { [after]: leave })
+      const found = await session.finder(node.running.deps)(cara.token)
+      await assert.rejects(permission.remove(deps, found, key, [cara.user]), { code: 'ERR01' })
     }
   })
 })
