@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded bench check fix clean
+.PHONY: help run dev build release test seeded linearizable bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -37,6 +37,9 @@ test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name
 
 seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, and see them fail
 	$(node) scripts/seeded.ts
+
+linearizable: dist/sync-node ## play OPERATIONS= (a million) by many clients with KILLS=, and look for an order of them
+	OPERATIONS=$${OPERATIONS:-1000000} KILLS=$${KILLS:-100} $(node) --import tsx --test test/linearizable.test.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

@@ -1,0 +1,321 @@
+// Owns the histories that the checker judges: several people with many clients on the same few stores of
+// a real server, which is killed now and then, as is a connection.
+import { Agent, request, type IncomingHttpHeaders } from 'node:http'
+import { hash } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import { numbers } from '../helpers/random.ts'
+import type { Opened } from '../helpers/remote.ts'
+import type { Operation, Permission } from './model.ts'
+
+export interface Played {
+  /** By store key, each by their calls. */
+  histories: Map<string, Operation[]>
+  /** What no history can say: a token that was used twice, bytes that are not those of their digest. */
+  faults: string[]
+  /** Which value a token stands for. */
+  valueOf: Map<string, string>
+  unknown: number
+}
+
+export interface Play {
+  url: string
+  people: Opened[]
+  operations: number
+  clients: number
+  seed: number
+  /** So many times, spread over all; resolves when the server is back. */
+  kills: number
+  kill: () => Promise<void>
+}
+
+/** The same few stores for so many operations, then others: so that each has a history of its own. */
+const STORES = 3
+const EPOCH = 3000
+const LARGE = 20_000
+const MOST_MS = 30_000
+
+type Kind = Operation['kind'] | 'cut' | 'batch'
+// Of 100 operations so many; what is cut is a write whose answer nobody waits for.
+const SHARES: readonly (readonly [Kind, number])[] = [
+  ['read', 40],
+  ['write', 34],
+  ['batch', 6],
+  ['delete', 3],
+  ['grant', 8],
+  ['revoke', 7],
+  ['cut', 2],
+]
+
+interface Asked {
+  method: string
+  path: string
+  token: string
+  headers?: Record<string, string>
+  body?: Buffer
+}
+
+interface Answer {
+  status: number
+  headers: IncomingHttpHeaders
+  body: Buffer
+}
+
+interface Store {
+  name: string
+  key: string
+  operations: Operation[]
+  /** The token and digest that somebody was shown last. */
+  last: { token: string; value: string } | null
+}
+
+export async function play(o: Play): Promise<Played> {
+  const below = numbers(o.seed)
+  const agent = new Agent({ keepAlive: true, maxSockets: o.clients })
+  const stores = new Map<string, Promise<Store>>()
+  const valueOf = new Map<string, string>()
+  const tokenOf = new Map<string, string>()
+  const faults: string[] = []
+  let begun = 0
+  let back = Promise.resolve()
+
+  const storeAt = (number: number): Promise<Store> => {
+    const name = `${Math.floor(number / EPOCH)}-${below(STORES)}`
+    const store = stores.get(name) ?? make(name)
+    stores.set(name, store)
+    return store
+  }
+
+  /** Made and deleted once, for its key. */
+  async function make(name: string): Promise<Store> {
+    const ask = { path: `/store/${name}`, token: (o.people[0] as Opened).token }
+    for (;;) {
+      try {
+        const { headers } = await send({ ...ask, method: 'PUT' })
+        const gone = await send({ ...ask, method: 'DELETE', headers: { 'X-Sync-Token': '*' } })
+        const key = headers['x-sync-key']
+        if (gone.status === 204 && typeof key === 'string') {
+          return { name, key, operations: [], last: null }
+        }
+      } catch {
+        await back
+      }
+    }
+  }
+
+  function send(
+    { method, path, token, headers = {}, body }: Asked,
+    cutAfterMs?: number,
+  ): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined
+      const asked = request(new URL(path, o.url), {
+        method,
+        agent,
+        timeout: MOST_MS,
+        headers: {
+          ...headers,
+          Authorization: `Bearer ${token}`,
+          'Content-Length': String(body?.length ?? 0),
+        },
+      })
+      asked.once('timeout', () => asked.destroy(new Error('no answer in time')))
+      asked.once('error', reject)
+      asked.once('response', (response) => {
+        clearTimeout(timer)
+        buffer(response).then(
+          (bytes) =>
+            resolve({ status: response.statusCode ?? 0, headers: response.headers, body: bytes }),
+          reject,
+        )
+      })
+      asked.end(body)
+      if (cutAfterMs === undefined) return
+      timer = setTimeout(() => asked.destroy(new Error('cut')), cutAfterMs)
+    })
+  }
+
+  /** A token stands for one value for ever, and a value for one token: each is written once. */
+  function learn(store: Store, token: unknown, digest: unknown): string | undefined {
+    if (typeof token !== 'string' || typeof digest !== 'string') return undefined
+    const value = digest.replace(/^sha-256=:|:$/g, '')
+    if ((valueOf.get(token) ?? value) !== value) faults.push(`token ${token} stands for two values`)
+    if ((tokenOf.get(value) ?? token) !== token) faults.push(`value ${value} has two tokens`)
+    valueOf.set(token, value)
+    tokenOf.set(value, token)
+    store.last = { token, value }
+    return value
+  }
+
+  /** Notes it under its store when the answer is there, or none ever will be. */
+  async function note(store: Store, operation: Operation, ask: Asked, cutAfterMs?: number) {
+    operation.call = performance.now()
+    try {
+      const { status, headers, body } = await send(ask, cutAfterMs)
+      operation.answered = performance.now()
+      if ([429, 503].includes(status) && headers['retry-after'] !== undefined) {
+        if (!body.includes('ERR04')) return // nothing happened
+        operation.answered = Infinity
+      } else operation.status = status
+      if (status >= 500 && status !== 503) faults.push(`${ask.method} was answered by ${status}`)
+      const isWritten = operation.kind === 'write' && status < 300
+      const digest = isWritten ? operation.writes : headers['repr-digest']
+      operation.shows = learn(store, headers['x-sync-token'], digest)
+      if (operation.kind === 'read' && status === 200 && sha256(body) !== operation.shows) {
+        faults.push('a value is not that of its digest')
+      }
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (cutAfterMs === undefined) await back
+      if (operation.kind === 'read' || code === 'ECONNREFUSED') return
+    }
+    store.operations.push(operation)
+  }
+
+  async function one(client: number, number: number): Promise<void> {
+    const store = await storeAt(number)
+    const by = below(10) < 5 ? 0 : below(o.people.length)
+    const kind = pick(SHARES, below)
+    if (kind === 'batch') return batch(client, number, store)
+    const ask = { token: (o.people[by] as Opened).token, path: `/store/${pathOf(store, by)}` }
+    const operation = (what: Operation['kind']): Operation => ({
+      by,
+      kind: what,
+      call: 0,
+      answered: Infinity,
+    })
+    if (kind === 'read') return note(store, operation(kind), { ...ask, method: 'GET' })
+    if (kind === 'grant' || kind === 'revoke') {
+      const whose = 1 + below(o.people.length - 1)
+      const user = (o.people[whose] as Opened).user
+      const path = `/permission/${pathOf(store, by)}`
+      if (kind === 'revoke') {
+        const asked = { ...ask, method: 'DELETE', path: `${path}?users=${user}` }
+        return note(store, { ...operation(kind), whose }, asked)
+      }
+      const permission: Permission = below(2) === 0 ? 'READ' : 'WRITE'
+      const body = Buffer.from(JSON.stringify([{ user, permission }]))
+      return note(
+        store,
+        { ...operation(kind), whose, permission },
+        { ...ask, method: 'PUT', path, body },
+      )
+    }
+    const { expects, headers } = condition(store)
+    if (kind === 'delete') {
+      return note(store, { ...operation(kind), expects }, { ...ask, method: 'DELETE', headers })
+    }
+    const body = valueFor(client, number)
+    const write = { ...operation('write'), expects, writes: sha256(body) }
+    const cutAfterMs = kind === 'cut' ? below(4) : undefined
+    return note(store, write, { ...ask, method: 'PUT', headers, body }, cutAfterMs)
+  }
+
+  /** Mostly the token that was seen last; sometimes none, or any. */
+  function condition({ last }: Store): { expects: string; headers: Record<string, string> } {
+    const chance = below(20)
+    if (last === null || chance < 3) return { expects: '', headers: {} }
+    if (chance === 3) return { expects: '*', headers: { 'X-Sync-Token': '*' } }
+    return { expects: last.value, headers: { 'X-Sync-Token': last.token } }
+  }
+
+  /** Two stores in one transaction: to each history it is a write of its own. */
+  async function batch(client: number, number: number, store: Store): Promise<void> {
+    const other = await storeAt(number)
+    const both = other === store ? [store] : [store, other]
+    const writes = both.map((each, i) => {
+      const body = Buffer.from(`${client} ${number} ${i}`)
+      const { expects, headers } = condition(each)
+      const token = headers['X-Sync-Token']
+      const put = { put: each.name, data: body.toString('base64'), ...(token && { token }) }
+      return { each, body, expects, put }
+    })
+    const call = performance.now()
+    const noteEach = (result: (i: number) => Partial<Operation> | null): void =>
+      writes.forEach(({ each, body, expects }, i) => {
+        const known = result(i)
+        if (known === null) return
+        each.operations.push({
+          by: 0,
+          kind: 'write',
+          inBatch: true,
+          call,
+          answered: performance.now(),
+          expects,
+          writes: sha256(body),
+          ...known,
+        })
+      })
+    try {
+      const { status, body } = await send({
+        method: 'POST',
+        path: '/batch',
+        token: (o.people[0] as Opened).token,
+        body: Buffer.from(JSON.stringify({ operations: writes.map(({ put }) => put) })),
+      })
+      const answer = JSON.parse(body.toString()) as BatchAnswer
+      if (answer.code === 'ERR04') return noteEach(() => ({ answered: Infinity }))
+      const { results, failed = [] } = answer
+      noteEach((i) => {
+        const { each, body: written } = writes[i] as (typeof writes)[number]
+        if (results !== undefined) {
+          learn(each, results[i]?.token, sha256(written))
+          return { status }
+        }
+        const failure = failed.find(({ index }) => index === i)
+        if (failure === undefined) return null
+        return { status: 412, shows: learn(each, failure.token, failure.digest) }
+      })
+    } catch (error) {
+      await back
+      if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') return
+      noteEach(() => ({ answered: Infinity }))
+    }
+  }
+
+  const every = Math.ceil(o.operations / (o.kills + 1))
+
+  async function client(number: number): Promise<void> {
+    while (begun < o.operations) {
+      const at = begun++
+      if (at > 0 && at % every === 0) back = o.kill()
+      await one(number, at)
+    }
+  }
+
+  await Promise.all(Array.from({ length: o.clients }, (_, i) => client(i)))
+  agent.destroy()
+  const all = await Promise.all(stores.values())
+  const histories = new Map(
+    all.map(({ key, operations }) => [key, operations.toSorted((a, b) => a.call - b.call)]),
+  )
+  const unknown = all
+    .flatMap(({ operations }) => operations)
+    .filter((op) => op.answered === Infinity)
+  return { histories, faults, valueOf, unknown: unknown.length }
+}
+
+interface BatchAnswer {
+  code?: string
+  results?: { token?: string }[]
+  failed?: { index: number; token?: string; digest?: string }[]
+}
+
+/** Who made it says its name, by which it can be made again; others know it by its key. */
+const pathOf = ({ name, key }: Store, by: number): string => (by === 0 ? name : key)
+
+const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'base64')
+
+/** Unique; one in ten goes into a file. */
+function valueFor(client: number, number: number): Buffer {
+  const text = Buffer.from(`${client} ${number}`)
+  return number % 10 === 0 ? Buffer.concat([text, Buffer.alloc(LARGE)]) : text
+}
+
+function pick<T>(shares: readonly (readonly [T, number])[], below: (n: number) => number): T {
+  let left = below(shares.reduce((sum, [, share]) => sum + share, 0))
+  for (const [value, share] of shares) {
+    left -= share
+    if (left < 0) return value
+  }
+  throw new Error('no shares')
+}
