@@ -12,15 +12,17 @@ export const DATABASE = 'sync-node.db'
 export const VALUES = 'blobs/'
 
 const FORMAT = 1
+// The last that JavaScript can write as a date.
+const MAX_TIME = 8.64e15
 const natural = v.pipe(v.number(), v.integer(), v.minValue(0))
 
 const shape = v.object({
   format: v.literal(FORMAT),
   /** Of the program that made it. */
-  version: v.string(),
+  version: v.pipe(v.string(), v.regex(/^[\w.+-]{1,64}$/)),
   schema: natural,
   /** Milliseconds since the epoch. */
-  created: natural,
+  created: v.pipe(natural, v.maxValue(MAX_TIME)),
   accounts: natural,
   stores: natural,
   /** Of all values. */

@@ -10,20 +10,22 @@ import { broken, type Bytes } from './archive.ts'
 import type { Progress } from './backup.ts'
 import { work } from './copies.ts'
 import { lock as takeLock } from './database/lock.ts'
+import { statementsOn } from './database/embedded.ts'
+import { ownSchema, schemaOf } from './database/inspect.ts'
 import { checkApplied } from './database/migrate.ts'
-import { connect } from './database/sqlite.ts'
+import { connect, type Connection } from './database/sqlite.ts'
 import { Refusal } from './errors.ts'
 import { createFolder, syncFolder } from './folder.ts'
 import { DATABASE, SECRET, VALUES, sumsOf, valuesIn, type Manifest } from './manifest.ts'
 import { deriveKeys } from './secret.ts'
 import { openSpace } from './space.ts'
-import { verify, type Verified } from './verify.ts'
+import { isValue, verify, type Verified } from './verify.ts'
 
 const MARKER = 'restoring'
 // The database has its name when all else is there.
 const UNNAMED = 'restoring.db'
 const MADE = [SECRET, 'blobs', UNNAMED, DATABASE]
-const ANYWHERE = ['lost+found', 'lock', 'lock-journal']
+const ANYWHERE = ['lost+found', 'lock']
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
 const MAX_SYNCS = 8
 
@@ -167,20 +169,33 @@ async function checkDatabase(
   const found = await work({ name: 'inspect', at }, signal)
   if (found === null || found.problems.length > 0) throw broken(found?.problems)
   checkApplied(new Map(found.migrations))
-  const { accounts, stores, bytes, schema, damaged } = manifest
+  const { accounts, stores, bytes, schema, files, damaged } = manifest
   const small = damaged.filter(({ file }) => file === null).map(({ store }) => store)
+  const lost = damaged.flatMap(({ file }) => (file === null ? [] : [file]))
   const isAsSaid = isDeepStrictEqual(
-    [found.accounts, found.stores, found.bytes, found.migrations.at(-1)?.[0], found.damaged],
-    [accounts, stores, bytes, schema, small],
+    [found.accounts, found.stores, found.bytes, found.files.count, found.damaged],
+    [accounts, stores, bytes, files.count + lost.length, small],
   )
+  // Who can write a backup can have it name any file, for the server to remove.
+  if (!isAsSaid || !lost.every((file) => isValue(VALUES + file))) throw broken()
   const copy = connect(at, { writes: false, busyTimeoutMs: 0 })
-  const listed = createHash('sha256')
-  for (const line of sumsOf(heads, valuesIn(copy, damaged))) listed.update(line)
-  copy.database.close()
-  if (!isAsSaid || !listed.digest().equals(sums)) throw broken()
+  try {
+    const listed = createHash('sha256')
+    for (const line of sumsOf(heads, valuesIn(copy, damaged))) listed.update(line)
+    if (!listed.digest().equals(sums) || !(await isOurs(copy, schema))) throw broken()
+  } finally {
+    copy.database.close()
+  }
   if (manifest.secret) {
     const secret = (await readFile(join(root, SECRET), 'utf8')).trim()
     if (deriveKeys(secret).check !== found.secretCheck) throw broken()
   }
   return found.secretCheck
+}
+
+/** Made by this program's migrations, and with nothing left to remove. */
+async function isOurs(copy: Connection, schema: number): Promise<boolean> {
+  const [found, own] = [await schemaOf(statementsOn(copy)), await ownSchema(schema)]
+  const left = copy.prepare('SELECT 1 FROM hold UNION ALL SELECT 1 FROM blob_garbage LIMIT 1').get()
+  return isDeepStrictEqual(found, own) && left === undefined
 }

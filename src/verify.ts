@@ -28,6 +28,11 @@ export interface Verified {
 
 const VALUE = new RegExp(`^${VALUES}\\d+-[0-9a-v]{26}$`)
 const MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+const MAX_SECRET_BYTES = 4096
+const MAX_LINE_BYTES = 128
+
+/** True for the path of a value in a backup. */
+export const isValue = (name: string): boolean => VALUE.test(name)
 
 /**
  * Reads a backup to its end, and hands out the files in it as it goes: until it resolves, nobody knows
@@ -37,9 +42,9 @@ export async function verify(bytes: Bytes, take: Take = drain): Promise<Verified
   const entries = unpack(bytes)
   const listed = createHash('sha256')
 
-  async function next(name: string): Promise<Entry> {
+  async function next(name: string, most = Infinity): Promise<Entry> {
     const { value, done } = await entries.next()
-    if (done === true || value.name !== name) throw broken()
+    if (done === true || value.name !== name || value.size > most) throw broken()
     return value
   }
 
@@ -50,16 +55,17 @@ export async function verify(bytes: Bytes, take: Take = drain): Promise<Verified
   }
 
   try {
-    const manifest = await readFirst(await next(MANIFEST))
-    const sums = await digestOf((await next(SUMS)).body)
-    const heads = manifest.secret ? [await check(await next(SECRET))] : []
+    const manifest = await readFirst(await next(MANIFEST, MAX_MANIFEST_BYTES))
+    const lines = manifest.files.count + 2
+    const sums = await digestOf((await next(SUMS, lines * MAX_LINE_BYTES)).body)
+    const heads = manifest.secret ? [await check(await next(SECRET, MAX_SECRET_BYTES))] : []
     const database = await next(DATABASE)
     heads.push(await check(database))
     const files = { count: 0, bytes: 0 }
     let last = ''
     for await (const entry of entries) {
       // In order, and so none twice.
-      if (!VALUE.test(entry.name) || entry.name <= last) throw broken()
+      if (!isValue(entry.name) || entry.name <= last) throw broken()
       last = entry.name
       await check(entry)
       files.count++
@@ -76,8 +82,7 @@ export async function verify(bytes: Bytes, take: Take = drain): Promise<Verified
   }
 }
 
-async function readFirst({ size, body }: Entry): Promise<Manifest> {
-  if (size > MAX_MANIFEST_BYTES) throw broken()
+async function readFirst({ body }: Entry): Promise<Manifest> {
   const chunks: Uint8Array[] = []
   for await (const chunk of body) chunks.push(chunk)
   return readManifest(Buffer.concat(chunks).toString(), listMigrations().length)

@@ -237,6 +237,7 @@ describe('a disk that something else fills to the last block', () => {
       const ana = await node.signUp('ana')
       await ana.save('a', 'value')
       await node.running.housekeep()
+      await node.stop()
       const free = fill(root)
       await node.restart()
       assert.equal(await (await ana.get('a')).text(), 'value')

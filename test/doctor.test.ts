@@ -95,13 +95,11 @@ function flipByte(path: string): void {
 }
 
 /**
- * Everything that can be seen of a folder. SQLite's index of the log and the journal of the lock are
- * nobody's data: it makes and removes them as it likes.
+ * Everything that can be seen of a folder. SQLite's index of the log is nobody's data: it makes and
+ * removes it as it likes.
  */
 function snapshot(root: string): Record<string, unknown> {
-  const names = (readdirSync(root, { recursive: true }) as string[]).filter(
-    (name) => name !== 'lock-journal',
-  )
+  const names = readdirSync(root, { recursive: true }) as string[]
   return Object.fromEntries(
     names.toSorted().map((name) => {
       const { mode, uid, size, mtimeMs } = lstatSync(join(root, name))

@@ -2,8 +2,10 @@
 // and that nothing of it is written.
 import assert from 'node:assert/strict'
 import { createHash, hash, randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { Readable } from 'node:stream'
 import { before, describe, it, type TestContext } from 'node:test'
 import { pack, unpack, type Entry } from '../src/archive.ts'
@@ -151,8 +153,9 @@ async function forged(change: (parts: Part[]) => Part[]): Promise<Buffer> {
   for await (const { name, body } of unpack(read(good))) {
     parts.push({ name, bytes: Buffer.concat(await Readable.from(body).toArray()) })
   }
+  const made = change(parts)
   async function* entries(): AsyncIterable<Entry> {
-    for (const { name, bytes } of change(parts)) {
+    for (const { name, bytes } of made) {
       yield { name, size: bytes.length, body: read(bytes) }
     }
   }
@@ -201,6 +204,26 @@ const renamed = (index: number, name: string) => (parts: Part[]) =>
 const changed = (index: number) => (parts: Part[]) =>
   parts.with(index, { name: parts[index]?.name as string, bytes: randomBytes(50_000) })
 
+const GARBAGE = "INSERT INTO blob_garbage (store_file, since) VALUES ('../secret', 0)"
+const name = (parts: Part[]): string => parts[4]?.name.slice('blobs/'.length) as string
+
+/** The same, after somebody changed the database. */
+const queried =
+  (query: string) =>
+  (parts: Part[]): Part[] => {
+    const folder = mkdtempSync(join(tmpdir(), 'sync-node-'))
+    const path = join(folder, 'database')
+    try {
+      writeFileSync(path, parts[3]?.bytes as Buffer)
+      const database = new DatabaseSync(path)
+      database.exec(query)
+      database.close()
+      return fitting(parts.with(3, { name: 'sync-node.db', bytes: readFileSync(path) }))
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+
 describe('A backup that is whole, but not what it says', () => {
   it('would be taken if it were', async () => {
     const { manifest } = await verify(read(await forged((parts) => fitting(parts))))
@@ -227,6 +250,9 @@ describe('A backup that is whole, but not what it says', () => {
     ['a name that is none of ours', (parts) => fitting([...parts, { name: 'x', bytes: good }])],
     ['a count that is wrong', retold((told) => ({ ...told, files: { count: 1, bytes: 0 } }))],
     ['a size that is wrong', retold((told) => ({ ...told, database: { bytes: 1 } }))],
+    ['a time that is none', retold((told) => ({ ...told, created: 9e15 }))],
+    ['a version that is none', retold((told) => ({ ...told, version: '\u001b[2J' }))],
+    ['a secret without an end', (parts) => fitting(endless(parts))],
     ['no counts', retold(({ format }) => ({ format }))],
     ['a newer format', retold((told) => ({ ...told, format: 2 })), /made by a newer sync-node/],
     ['a newer schema', retold((told) => ({ ...told, schema: 99 })), /made by a newer sync-node/],
@@ -238,6 +264,23 @@ describe('A backup that is whole, but not what it says', () => {
   }
 
   const restoredOnly: [string, (parts: Part[]) => Part[]][] = [
+    ['a file outside that is to be removed', queried(GARBAGE)],
+    [
+      'a value outside',
+      (parts) => {
+        const { file, store } = { file: '../../victim', store: 'x' }
+        const set = `UPDATE sync_store SET store_file = '${file}' WHERE store_file = '${name(parts)}'`
+        const damaged = retold((told) => ({ ...told, damaged: [{ file, store }] }))
+        return damaged(queried(set)(without(4)(parts)))
+      },
+    ],
+    [
+      'a trigger of its own',
+      queried('CREATE TRIGGER t AFTER INSERT ON migration BEGIN SELECT 1; END'),
+    ],
+    ['a table less', queried('DROP TABLE invitation')],
+    ['a start that is no number', queried('UPDATE node SET start = 9223372036854775807')],
+    ['no node', queried('DELETE FROM node')],
     ['a database that is none', (parts) => fitting(changed(3)(parts))],
     ['a secret of other data', (parts) => fitting(otherSecret(parts))],
     ['a value that the database does not name', (parts) => fitting(extra(parts))],
@@ -257,6 +300,9 @@ describe('A backup that is whole, but not what it says', () => {
     })
   }
 })
+
+const endless = (parts: Part[]): Part[] =>
+  parts.with(2, { name: 'secret', bytes: Buffer.alloc(100_000, 'a') })
 
 const DAMAGED = { store: `~${'a'.repeat(43)}`, file: null }
 const otherSecret = (parts: Part[]): Part[] =>

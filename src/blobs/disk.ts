@@ -67,19 +67,24 @@ export async function openBlobs({ root, start, random, unique, onFatal }: BlobsO
 
     /** The file for reading, or undefined when it is not there. */
     async read(name: string): Promise<FileHandle | undefined> {
-      if (!NAME.test(name)) throw new Error('not the name of a value')
       try {
-        return await openFile(join(folder, name), 'r')
+        return await openFile(within(folder, name), 'r')
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
         throw error
       }
     },
 
-    remove: (name: string): Promise<void> => rm(join(folder, name), { force: true }),
+    remove: async (name: string): Promise<void> => rm(within(folder, name), { force: true }),
 
     ...leftovers({ folder, trash, start }),
   }
+}
+
+/** Throws for what leads elsewhere: names come from rows, and who wrote those may have made them up. */
+function within(folder: string, name: string): string {
+  if (!NAME.test(name)) throw new Error('not the name of a value')
+  return join(folder, name)
 }
 
 /** What earlier starts left, and where it waits to be missed. */
@@ -103,7 +108,7 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
     /** The bytes of a file, or undefined when it is not there. */
     async size(name: string): Promise<number | undefined> {
       try {
-        return (await stat(join(folder, name))).size
+        return (await stat(within(folder, name))).size
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
         throw error

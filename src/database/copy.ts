@@ -81,7 +81,7 @@ function look({ database, prepare }: Connection): Inspection {
       migrations: prepare('SELECT number, checksum FROM migration ORDER BY number')
         .all()
         .map((row) => [Number(row['number']), String(row['checksum'])]),
-      secretCheck: String(prepare('SELECT secret_check FROM node').get()?.['secret_check']),
+      secretCheck: String(prepare('SELECT * FROM node').get()?.['secret_check']),
       accounts: sum('accounts'),
       stores: sum('stores'),
       bytes: sum('bytes'),

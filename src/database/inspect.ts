@@ -35,7 +35,7 @@ function connected(location: string | URL): Database {
 const IN_MEMORY = ':memory:'
 
 /** The statement that made each table, index, trigger and view, by name. */
-export async function schemaOf(database: Database): Promise<Map<string, string>> {
+export async function schemaOf(database: Pick<Database, 'execute'>): Promise<Map<string, string>> {
   const { rows } = await database.execute(
     sql(`SELECT type || ' ' || name AS name, sql FROM sqlite_master
          WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'`),
@@ -43,11 +43,11 @@ export async function schemaOf(database: Database): Promise<Map<string, string>>
   return new Map(rows.map((row) => [String(row['name']), String(row['sql'])]))
 }
 
-/** The same, as this program's migrations make it. */
-export async function ownSchema(): Promise<Map<string, string>> {
+/** The same, as this program's migrations make it, up to the one with this number. */
+export async function ownSchema(upTo?: number): Promise<Map<string, string>> {
   const database = connected(IN_MEMORY)
   try {
-    await migrate(database, [])
+    await migrate(database, [], upTo)
     return await schemaOf(database)
   } finally {
     database.close()

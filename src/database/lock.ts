@@ -18,7 +18,8 @@ export const lockIfThere = (root: string): Lock | 'taken' | undefined =>
 export function lock(root: string): Lock | 'taken' {
   const database = new DatabaseSync(join(root, FILE), { timeout: 0 })
   try {
-    database.exec('BEGIN EXCLUSIVE')
+    // No journal beside it: on a full disk there would be no room for one.
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
     return database
   } catch (error) {
     database.close()

@@ -17,9 +17,16 @@ export async function isFresh(database: Database): Promise<boolean> {
   return (await applied(database)).size === 0
 }
 
-/** Applies what is pending, all of it or nothing; `first` comes after the first migration. */
-export async function migrate(database: Database, first: Statement[]): Promise<void> {
-  const missing = await pending(database)
+/**
+ * Applies what is pending, all of it or nothing, up to one if need be; `first` comes after the first
+ * migration.
+ */
+export async function migrate(
+  database: Database,
+  first: Statement[],
+  upTo = Infinity,
+): Promise<void> {
+  const missing = (await pending(database)).filter(({ number }) => number <= upTo)
   if (missing.length === 0) return
   await database.batch(
     missing.flatMap(({ number, name, text, checksum }) => [
