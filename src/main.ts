@@ -95,6 +95,15 @@ function explain(command: Command, error: unknown): number {
   return 1
 }
 
+// Who listens may be gone (`| head`), or have no room: what was begun comes to its end all the same.
+let isLost = false
+process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  if (!isLost && code !== 'EPIPE') say(`sync-node: stdout cannot be written: ${message}`)
+  isLost = true
+  process.exitCode = 1
+})
+process.stderr.on('error', () => undefined)
+
 void main(process.argv.slice(2)).then((code) => {
-  process.exitCode = code
+  process.exitCode = isLost ? 1 : code
 })

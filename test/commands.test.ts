@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { install, type Installation, type Ran, type Server } from './helpers/executable.ts'
+import {
+  EXECUTABLE,
+  install,
+  type Installation,
+  type Ran,
+  type Server,
+} from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { busyWriters } from './helpers/load.ts'
 import { PASSWORD } from './helpers/node.ts'
@@ -21,6 +27,28 @@ function expectData({ code, stdout, stderr }: Ran, here: Installation): string {
   assert.ok(!stderr.includes(stdout.trim()))
   return stdout.trim()
 }
+
+const STACK = /Unhandled|^ +at /m
+
+describe('What a command prints', () => {
+  for (const args of ['--help', 'version --json', 'account list', 'config']) {
+    it(`can have no reader, and no room: ${args}`, async (t) => {
+      const here = install(t)
+      await (await here.serve()).stop()
+      const run = (where: string) =>
+        spawnSync('sh', ['-c', `'${EXECUTABLE[0]}' ${args} ${where}`], {
+          cwd: here.folder,
+          encoding: 'utf8',
+        })
+      const unread = run('| true')
+      assert.doesNotMatch(unread.stderr, STACK)
+      const full = run('>/dev/full')
+      assert.equal(full.status, 1)
+      assert.match(full.stderr, /^sync-node: stdout cannot be written: ENOSPC/m)
+      assert.doesNotMatch(full.stderr, STACK)
+    })
+  }
+})
 
 async function startBusy(t: TestContext) {
   const here = install(t)

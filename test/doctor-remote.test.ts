@@ -1,14 +1,15 @@
 // Owns that doctor, sent through the public address, names each fault of the proxy with the lines that
 // mend it, and leaves no account behind.
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { promisify } from 'node:util'
 import type { Finding } from '../src/doctor/finding.ts'
-import { install, type Installation } from './helpers/executable.ts'
+import { EXECUTABLE, install, type Installation } from './helpers/executable.ts'
 import { startProxy, type Faults } from './helpers/faulty-proxy.ts'
 import { signUp } from './helpers/remote.ts'
 
@@ -292,17 +293,30 @@ describe('sync-node doctor URL says that', () => {
 describe('sync-node doctor URL that is stopped', () => {
   const stalling = { swallows: ['PUT'] }
 
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     it(`removes its account: by ${signal}`, async (t) => {
       const { here, url, environment } = await startServer(t)
       const child = here.launch(['doctor', await startProxy(t, url, stalling)], environment)
       await child.says(/(session): /)
       const { code } = await child.stop(signal)
       assert.equal(code, 1)
-      assert.match(child.output().stderr, /Stopped before the end/)
+      assert.match(child.output().stderr, /Interrupted/)
       await expectNobodyElse(here)
     })
   }
+
+  it('removes its account: nobody reads any more', async (t) => {
+    const { here, url, environment } = await startServer(t)
+    const command = `'${EXECUTABLE[0]}' doctor ${url} | head -1`
+    const env = { PATH: process.env['PATH'], ...environment }
+    const { stdout, stderr } = await promisify(execFile)('sh', ['-c', command], {
+      cwd: here.folder,
+      env,
+    })
+    assert.match(stdout, /^ok +.*\n$/)
+    assert.doesNotMatch(stderr, /Error/)
+    await expectNobodyElse(here)
+  })
 
   it('says when it could not', async (t) => {
     const { here, url, environment } = await startServer(t)

@@ -110,17 +110,19 @@ export async function confirm({ options }: Given, question: string): Promise<voi
   if (!/^y(es)?$/i.test(answer.trim())) throw new CommandError('Nothing was done.')
 }
 
-/** Runs `work` with what tells it to stop: SIGINT or SIGTERM. The second of either ends all at once. */
+const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** Runs `work` with what tells it to stop: a signal, or the end of the terminal. The second one of a kind ends all at once. */
 export async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const stop = new AbortController()
   const abort = (): void => stop.abort(new CommandError('Interrupted.'))
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, abort)
+  for (const name of STOPS) process.once(name, abort)
   try {
     await work(stop.signal)
   } catch (error) {
     throw stop.signal.aborted ? stop.signal.reason : error
   } finally {
-    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, abort)
+    for (const name of STOPS) process.off(name, abort)
   }
 }
 

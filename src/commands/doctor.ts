@@ -1,5 +1,6 @@
 // Owns `sync-node doctor`.
 import { ConfigError, readConfig, type Config, type Environment } from '../config.ts'
+import type { Deps } from '../deps.ts'
 import { lockIfThere } from '../database/lock.ts'
 import { checkup } from '../doctor/checkup.ts'
 import { ok, problem, type Finding } from '../doctor/finding.ts'
@@ -12,6 +13,7 @@ import {
   CommandError,
   JSON_OPTION,
   UsageError,
+  interruptible,
   print,
   printJson,
   printable,
@@ -68,29 +70,26 @@ async function travel(
   url: URL,
   tell: (finding: Finding) => void,
 ): Promise<void> {
-  const stop = new AbortController()
-  const interrupt = (): void => stop.abort(new CommandError('Stopped before the end.'))
-  process.once('SIGINT', interrupt)
-  process.once('SIGTERM', interrupt)
-  await withData(environment, async (deps, config) => {
+  const work = (stopped: AbortSignal) => async (deps: Deps, config: Config) => {
     if (!isServed(config.root)) {
       throw new CommandError('No server runs on this data: start it, and ask again on its machine.')
     }
     const late = AbortSignal.timeout(MOST_MS)
-    const signal = AbortSignal.any([stop.signal, late])
+    const signal = AbortSignal.any([stopped, late])
     const visitor = await makeVisitor(deps)
     try {
       signal.throwIfAborted()
       for await (const finding of journey({ url, config, visitor, signal })) tell(finding)
     } catch (error) {
-      if (!late.aborted || stop.signal.aborted) throw error
+      if (!late.aborted || stopped.aborted) throw error
       tell(problem('time', 'not all could be looked at in a minute: the way is slow'))
     } finally {
       await operator.remove(deps, visitor).catch(() => {
         say(`The temporary account is still there: sync-node account delete ${visitor.user} --yes`)
       })
     }
-  })
+  }
+  await interruptible((stopped) => withData(environment, work(stopped)))
 }
 
 function isServed(root: string): boolean {
