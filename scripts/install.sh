@@ -51,6 +51,8 @@ install() {
   check_system
   work=$(mktemp -d)
   trap 'rm -rf "$work" "$executable.new"' EXIT
+  # A signal alone would end it without that.
+  trap 'exit 1' INT TERM HUP
   fetch SHA256SUMS
   archive=$(sed -n "s/^[0-9a-f]*  \(sync-node-[0-9A-Za-z.~-]*-linux-$architecture\.tar\.xz\)$/\1/p" "$work/SHA256SUMS")
   [ -n "$archive" ] || die "$url has no release for $architecture"

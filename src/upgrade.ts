@@ -81,10 +81,11 @@ export async function openWayBack(root: string): Promise<WayBack> {
         database
           .prepare('UPDATE node SET start = max(start, ?), newest = max(newest, ?)')
           .run(start, newest)
-        database.prepare('DELETE FROM hold WHERE id = ?').run(id)
         database.close()
         await replace(path, copy)
+        // The hold says when the copy was made, so it goes with it: by housekeeping, where this ends here.
         await rm(copy)
+        endHold(path, id)
         await syncFolder(root)
       },
       close: () => lock.close(),
@@ -93,6 +94,13 @@ export async function openWayBack(root: string): Promise<WayBack> {
     lock.close()
     throw error
   }
+}
+
+function endHold(path: string, id: string): void {
+  const { database } = connect(path, { writes: false, busyTimeoutMs: BUSY_TIMEOUT_MS })
+  database.exec('PRAGMA query_only = OFF')
+  database.prepare('DELETE FROM hold WHERE id = ?').run(id)
+  database.close()
 }
 
 function readNode(path: string): { schema: number; start: number; newest: number } {
