@@ -1,23 +1,31 @@
 // Owns what Sync Node does as a service of the system: the settings in /etc/default, commands of root on
 // the data of its user, and the notice to systemd that it serves.
 import { execFile } from 'node:child_process'
-import { readFileSync, statSync, type Stats } from 'node:fs'
-import type { Environment } from './config.ts'
+import { existsSync, lchownSync, readFileSync, readdirSync, statSync, type Stats } from 'node:fs'
+import { join } from 'node:path'
+import { ConfigError, type Environment } from './config.ts'
 import { parseEnvironmentFile } from './environment-file.ts'
 
 // By the .deb, and by scripts/install.sh.
 const EXECUTABLES = ['/usr/bin/sync-node', '/usr/local/bin/sync-node']
 const SETTINGS = '/etc/default/sync-node'
+const CREDENTIALS = '/run/credentials/sync-node.service'
+const USERS = '/etc/passwd'
 const NOTIFIER = 'systemd-notify'
 const DEFAULTS: Environment = { STATIC_ROOT: '/var/lib/sync-node' }
 
 /** The environment, and for the installed executable what the service has beside it. */
 export function withSettings(
   environment: Environment,
-  { executable = process.execPath, file = SETTINGS } = {},
+  { executable = process.execPath, file = SETTINGS, credentials = CREDENTIALS } = {},
 ): Environment {
   if (!EXECUTABLES.includes(executable)) return environment
-  return [parseEnvironmentFile(read(file)), DEFAULTS].reduce(completed, environment)
+  // There while the service runs, for root alone.
+  const given = existsSync(credentials) ? { CREDENTIALS_DIRECTORY: credentials } : {}
+  return [parseEnvironmentFile(read(file, environment)), DEFAULTS, given].reduce(
+    completed,
+    environment,
+  )
 }
 
 /** With the variables of `others` that are not set in either form, as NAME or as NAME_FILE. */
@@ -29,14 +37,34 @@ function completed(environment: Environment, others: Environment): Environment {
   return { ...environment, ...Object.fromEntries(missing) }
 }
 
-/** Nothing when there is no such file, or one for root alone: the service has been given what is in it. */
-function read(file: string): string {
+/**
+ * Nothing when there is no such file, or one for root alone whose settings somebody was given, as the
+ * service is. Throws ConfigError: without them a command would work on other data.
+ */
+function read(file: string, environment: Environment): string {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'EACCES') return ''
-    throw error
+    if (code === 'ENOENT') return ''
+    if (code !== 'EACCES') throw error
+    if (environment['STATIC_ROOT']?.trim()) return ''
+    throw new ConfigError(`${file} cannot be read: run this as root, or set STATIC_ROOT.`)
+  }
+}
+
+/** Whom the installed service runs as. */
+export function serviceUser({ executable = process.execPath, users = USERS } = {}) {
+  if (!EXECUTABLES.includes(executable) || !existsSync(users)) return null
+  const [, uid, gid] = /^sync-node:[^:]*:(\d+):(\d+):/m.exec(readFileSync(users, 'utf8')) ?? []
+  return uid === undefined ? null : { uid: Number(uid), gid: Number(gid) }
+}
+
+/** A folder of data that root has made is of no use to the service, unless it gets it. */
+export function giveToService(root: string, user = serviceUser()): void {
+  if (user === null || process.geteuid?.() !== 0) return
+  for (const name of ['', ...(readdirSync(root, { recursive: true }) as string[])]) {
+    lchownSync(join(root, name), user.uid, user.gid)
   }
 }
 

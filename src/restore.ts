@@ -22,9 +22,11 @@ import { openSpace } from './space.ts'
 import { isValue, verify, type Verified } from './verify.ts'
 
 const MARKER = 'restoring'
+const LOG = `${DATABASE}-wal`
 // The database has its name when all else is there.
 const UNNAMED = 'restoring.db'
-const MADE = [SECRET, 'blobs', UNNAMED, DATABASE]
+// All that it replaces; the last are of a server that nobody has used yet.
+const MADE = [SECRET, 'blobs', UNNAMED, DATABASE, LOG, `${DATABASE}-shm`, 'trash', 'reserve']
 const ANYWHERE = ['lost+found', 'lock']
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
 const MAX_SYNCS = 8
@@ -52,7 +54,7 @@ export async function restore(root: string, restoring: Restoring): Promise<Resto
   const isNew = !existsSync(root)
   await createFolder(root)
   const lock = takeLock(root)
-  if (lock === 'taken') throw new Refusal(`${root} is in use by another sync-node.`)
+  if (lock === 'taken') throw new Refusal(`${root} is in use: stop the server first.`)
   try {
     checkEmpty(root)
     return await fill(root, restoring)
@@ -66,12 +68,27 @@ export async function restore(root: string, restoring: Restoring): Promise<Resto
   }
 }
 
-/** Throws Refusal unless there is nothing, or only what an earlier restore left. */
+/** Throws Refusal unless there is nothing, or what an earlier restore or a server without accounts left. */
 function checkEmpty(root: string): void {
   if (!existsSync(root)) return
-  const mayBe = isUnfinished(root) ? [...ANYWHERE, ...MADE, MARKER] : ANYWHERE
-  if (readdirSync(root).every((name) => mayBe.includes(name))) return
+  const names = readdirSync(root).filter((name) => !ANYWHERE.includes(name))
+  if (names.length === 0) return
+  const isOurs = names.every((name) => [...MADE, MARKER].includes(name))
+  if (isOurs && (isUnfinished(root) || isUnused(root))) return
   throw new Refusal(`${root} is not empty: set STATIC_ROOT to an empty folder, or one to be made.`)
+}
+
+/** True for what an installed service makes before anybody has an account. */
+function isUnused(root: string): boolean {
+  try {
+    const { database, prepare } = connect(join(root, DATABASE), { writes: false, busyTimeoutMs: 0 })
+    const used = prepare('SELECT 1 FROM sync_account UNION ALL SELECT 1 FROM invitation').get()
+    database.close()
+    const files = ['blobs', 'trash'].flatMap((name) => readdirSync(join(root, name)))
+    return used === undefined && files.length === 0
+  } catch {
+    return false
+  }
 }
 
 function checkRoom(root: string, { database, files }: Manifest): void {

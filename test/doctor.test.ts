@@ -177,6 +177,15 @@ describe('sync-node doctor names', () => {
     assert.match(onlyProblem(await examineUntouched(here), 'rights'), /chown -R 0:0 .*\nblobs\//)
   })
 
+  it('folders and secrets that its owner cannot read', asRoot, async (t) => {
+    const { here } = await withData(t)
+    chmodSync(here.folder, 0o755)
+    spawnSync('chown', ['-R', '54321:54321', here.root])
+    for (const name of ['blobs', 'secret', 'sync-node.db']) chownSync(join(here.root, name), 0, 0)
+    const found = problemsOf(await examine(here))
+    assert.match(found.find(({ check }) => check === 'rights')?.items?.join() ?? '', /blobs,secret/)
+  })
+
   it('that it is run as somebody to whom the data does not belong', asRoot, async (t) => {
     const { here } = await withData(t)
     chmodSync(here.folder, 0o755)
@@ -306,6 +315,19 @@ describe('sync-node doctor names of a database', () => {
       const [first] = found.filter(({ check }) => check === 'database')
       assert.match(first?.text ?? '', /is damaged.*restore a backup/, JSON.stringify(found))
     }
+  })
+
+  it('that it does not say what it is', async (t) => {
+    const { here } = await withData(t)
+    plant(here, 'DELETE FROM node')
+    const found = problemsOf(await examineUntouched(here))
+    assert.ok(found.some(({ check, text }) => check === 'database' && /is gone/.test(text)))
+  })
+
+  it('that a restore did not come to its end', async (t) => {
+    const { here } = await withData(t)
+    writeFileSync(join(here.root, 'restoring'), '')
+    assert.match(onlyProblem(await examineUntouched(here), 'restore'), /do it again/)
   })
 
   it('that a newer program wrote it', async (t) => {

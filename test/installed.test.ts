@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { parseEnvironmentFile } from '../src/environment-file.ts'
-import { withSettings } from '../src/installed.ts'
+import { giveToService, serviceUser, withSettings } from '../src/installed.ts'
 import { ENVIRONMENT_FILES } from './helpers/environment-files.ts'
 import { install } from './helpers/executable.ts'
 import { temporaryFolder } from './helpers/node.ts'
@@ -24,6 +24,9 @@ describe('A settings file', () => {
     })
   }
 })
+
+const OWNER = { uid: 54_321, gid: 54_322 }
+const skip = process.getuid?.() === 0 ? false : 'NOT TESTED: only root can work for others'
 
 describe('The installed executable', () => {
   const executable = '/usr/bin/sync-node'
@@ -49,6 +52,50 @@ describe('The installed executable', () => {
     )
   })
 
+  it('takes the credentials of the service, while that runs', (t) => {
+    const credentials = temporaryFolder(t)
+    const from = (there: string) =>
+      withSettings({}, { executable, file: '/none', credentials: there })['CREDENTIALS_DIRECTORY']
+    assert.equal(from(credentials), credentials)
+    assert.equal(from(join(credentials, 'none')), undefined)
+  })
+
+  it('gives what root makes to the user of the service', { skip }, (t) => {
+    const users = join(temporaryFolder(t), 'passwd')
+    assert.equal(serviceUser({ executable, users }), null)
+    writeFileSync(
+      users,
+      `root:x:0:0::/root:/bin/sh\nsync-node:x:${OWNER.uid}:${OWNER.gid}::/:/bin/sh\n`,
+    )
+    assert.deepEqual(serviceUser({ executable, users }), OWNER)
+    assert.equal(serviceUser({ executable: '/home/ana/sync-node', users }), null)
+    const root = temporaryFolder(t)
+    mkdirSync(join(root, 'blobs'))
+    writeFileSync(join(root, 'blobs', 'value'), '')
+    giveToService(root, OWNER)
+    for (const name of ['', 'blobs', 'blobs/value']) {
+      const { uid, gid } = statSync(join(root, name))
+      assert.deepEqual({ uid, gid }, OWNER, name)
+    }
+  })
+
+  it('works on no other data where it may not read the settings', { skip }, (t) => {
+    const file = join(temporaryFolder(t), 'settings')
+    writeFileSync(file, 'STATIC_ROOT=/srv/sync', { mode: 0o600 })
+    chmodSync(join(file, '..'), 0o755)
+    process.seteuid?.(OWNER.uid)
+    try {
+      assert.throws(
+        () => withSettings({}, { executable, file }),
+        /cannot be read: run this as root/,
+      )
+      const given = { STATIC_ROOT: '/srv/sync' }
+      assert.deepEqual(withSettings(given, { executable, file }), given)
+    } finally {
+      process.seteuid?.(0)
+    }
+  })
+
   it('works on /var/lib/sync-node, unless it is told otherwise', (t) => {
     const file = join(temporaryFolder(t), 'settings')
     assert.deepEqual(withSettings({}, { executable, file }), { STATIC_ROOT: '/var/lib/sync-node' })
@@ -60,9 +107,6 @@ describe('The installed executable', () => {
     assert.deepEqual(withSettings(environment, { executable, file }), environment)
   })
 })
-
-const OWNER = { uid: 54_321, gid: 54_322 }
-const skip = process.getuid?.() === 0 ? false : 'NOT TESTED: only root can work for others'
 
 describe('A command of root', { skip }, () => {
   it('works as the owner of the data, and leaves nothing there that is not the owner’s', async (t) => {

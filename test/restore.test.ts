@@ -104,6 +104,20 @@ describe('sync-node restore', () => {
     assert.deepEqual(readdirSync(here.root), before)
   })
 
+  it('takes the place of a server that nobody has an account on, once that is stopped', async (t) => {
+    const { here, root, there, restore, ...was } = await withBackup(t)
+    const fresh = await here.serve(there)
+    assert.match(refused(await restore()), /is in use: stop the server first/)
+    await fresh.stop('SIGKILL')
+    done(await restore())
+    await expectServed(here, root, was)
+    rmSync(root, { recursive: true })
+    const invited = await here.serve(there)
+    done(await here.run(['invite'], there))
+    await invited.stop()
+    assert.match(refused(await restore()), /is not empty/)
+  })
+
   it('gives the folder to whom it belongs, when root does it', async (t) => {
     if (process.getuid?.() !== 0) return t.skip('NOT TESTED: only root can')
     const { here, root, restore } = await withBackup(t)
@@ -188,8 +202,8 @@ describe('A restore that does not come to its end', () => {
     const child = here.launch(['restore', FILE], there)
     await atWork(root, 1)
     child.signal('SIGSTOP')
-    assert.match(refused(await here.run(['serve'], there)), /in use by another/)
-    assert.match(refused(await restore()), /in use by another/)
+    assert.match(refused(await here.run(['serve'], there)), /is in use/)
+    assert.match(refused(await restore()), /is in use/)
     child.signal('SIGCONT')
     assert.equal((await child.ended).code, 0)
   })

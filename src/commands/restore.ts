@@ -1,4 +1,5 @@
 // Owns `sync-node restore`.
+import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { readConfig } from '../config.ts'
 import type { Bytes } from '../archive.ts'
@@ -6,19 +7,20 @@ import { restore as restoreBackup } from '../restore.ts'
 import { deriveKeys } from '../secret.ts'
 import { toSize, toTime } from '../units.ts'
 import { CommandError, interruptible, say, type Command } from './command.ts'
-import { asOwner } from '../installed.ts'
+import { asOwner, giveToService } from '../installed.ts'
 import { openBar } from './progress.ts'
 
 export const restore: Command = {
   name: 'restore',
   takes: ['FILE'],
-  summary: 'bring back a backup, into an empty STATIC_ROOT',
+  summary: 'bring back a backup, into an empty STATIC_ROOT, or one without any account',
   details:
     'It is verified first: nothing is written of one that is not whole. When the server runs on it,\n' +
     'clients find out by themselves, and send again what only they have.',
   async run({ positionals: [file = ''] }, environment) {
     const { root, secretKey } = readConfig(environment)
     say(`Data: ${root}`)
+    const isNew = !existsSync(root)
     const opened = await open(file, 'r')
     try {
       const stat = await opened.stat()
@@ -31,6 +33,7 @@ export const restore: Command = {
         const { manifest, secretCheck } = await asOwner(root, () =>
           restoreBackup(root, restoring).finally(() => bar.end()),
         )
+        if (isNew) giveToService(root)
         const { accounts, stores, bytes, created, version, damaged } = manifest
         say(`${accounts} accounts, ${stores} stores, ${toSize(bytes)}, of ${toTime(created)} UTC`)
         if (damaged.length > 0) say(`${damaged.length} values were damaged already.`)

@@ -9,6 +9,7 @@ import type { Config } from '../config.ts'
 import type { Database } from '../database/database.ts'
 import { inspect } from '../database/inspect.ts'
 import { lockIfThere, type Lock } from '../database/lock.ts'
+import { isUnfinished } from '../restore.ts'
 import { commitDateMs } from '../packed.ts'
 import { randomBytes, unique } from '../token.ts'
 import * as checks from './database.ts'
@@ -75,6 +76,10 @@ function* checkSettings({ registration, publicUrl, smtpUrl }: Config): Generator
 async function* checkData(checkup: Checkup, lock: Lock | 'taken' | undefined): Findings {
   const { root } = checkup.config
   const path = join(root, 'sync-node.db')
+  if (isUnfinished(root)) {
+    yield problem('restore', 'one did not come to its end: do it again, with the same backup')
+    return
+  }
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) {
     yield* withoutDatabase(root)
     return
@@ -89,7 +94,7 @@ async function* checkData(checkup: Checkup, lock: Lock | 'taken' | undefined): F
       ? `sync-node.db is damaged (${message}): restore a backup`
       : `sync-node.db cannot be opened: ${message}`
     yield problem('database', text)
-    yield checks.checkSecret(checkup.config, undefined)
+    yield* await attempt('secret', () => checks.checkSecret(checkup.config, undefined))
     return
   }
   try {
@@ -122,11 +127,15 @@ async function* checkDatabase(
   yield* await attempt('secret', () => checks.checkSecret(config, node?.secret))
   yield* await attempt('clock', () => checkClock(node?.newest, { isServing }))
   yield* await attempt('log', () => checks.checkLog(join(config.root, 'sync-node.db'), isServing))
-  if (node === undefined && !isWhole) return
+  if (node === undefined) {
+    if (isWhole)
+      yield problem('database', 'the row that says what it is, is gone: restore a backup')
+    return
+  }
   yield* await attempt('references', () => checks.checkReferences(database))
   const schema = await attempt('schema', () => checks.checkSchemaOf(database))
   yield* schema
-  if (node === undefined || schema.some(({ level }) => level === 'problem')) return
+  if (schema.some(({ level }) => level === 'problem')) return
   yield* await attempt('sums', () => checks.checkSums(database))
   const mayMove = lock !== undefined && !isServing && isWhole
   yield* checkFiles(checkup, { database, node, isServing, mayMove })

@@ -1,6 +1,7 @@
 // Owns the look at who can read STATIC_ROOT, and at what was left in it unfinished.
 import { existsSync, lstatSync, readdirSync, statSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
+import { serviceUser } from '../installed.ts'
 import { count } from '../units.ts'
 import { ok, problem, warning, type Finding } from './finding.ts'
 
@@ -25,6 +26,10 @@ export function checkRights(root: string): { findings: Finding[]; isReadable: bo
     return refuse(`${root} belongs to user ${folder.uid}: run this as that user, or as root`)
   }
   const findings = [...tooOpen(root, folder), ...ofOthers(root, folder)]
+  if (folder.uid === 0 && serviceUser() !== null) {
+    const text = `${root} belongs to root, and the service cannot use it: chown -R sync-node: ${root}`
+    findings.push(problem('rights', text))
+  }
   if (findings.length > 0) return { findings, isReadable: true }
   return { findings: [ok('rights', 'the data is for its owner alone')], isReadable: true }
 }
@@ -47,7 +52,11 @@ const isOpen = ({ mode }: Stats): boolean => (mode & 0o077) !== 0
 function ofOthers(root: string, { uid, gid }: Stats): Finding[] {
   const names = ['', 'blobs', 'trash'].flatMap((folder) => {
     const path = join(root, folder)
-    return existsSync(path) ? readdirSync(path).map((name) => join(folder, name)) : []
+    try {
+      return existsSync(path) ? readdirSync(path).map((name) => join(folder, name)) : []
+    } catch {
+      return [] // another user's, and named itself
+    }
   })
   const foreign = names.filter((name) => {
     const entry = lstatSync(join(root, name), { throwIfNoEntry: false })
