@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable bench check fix clean
+.PHONY: help run dev build release test seeded linearizable attack bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -40,6 +40,9 @@ seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, a
 
 linearizable: dist/sync-node ## play OPERATIONS= (a million) by many clients with KILLS=, and look for an order of them
 	OPERATIONS=$${OPERATIONS:-1000000} KILLS=$${KILLS:-100} $(node) --import tsx --test test/linearizable.test.ts
+
+attack: dist/sync-node ## flood it with logins, guess who has an account, lie about addresses; prints a table
+	$(node) scripts/attack.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

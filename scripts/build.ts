@@ -42,6 +42,7 @@ async function bundle(): Promise<void> {
       writer: 'src/database/writer.ts',
       check: 'src/database/check.ts',
       copy: 'src/database/copy.ts',
+      hasher: 'src/hasher.ts',
     },
     outdir: 'dist',
     outExtension: { '.js': '.cjs' },

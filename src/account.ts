@@ -76,7 +76,8 @@ export async function register(
   const secret = checkPassword(deps, handle, wanted.password)
   space.check(0)
   if (await exists(deps, handle)) throw inUse()
-  const phc = await passwords.hash(secret)
+  const attempts = address === null ? 0 : limiter.taken(REGISTRATIONS, address)
+  const phc = await passwords.hash(secret, FAILURES_HERE.count + attempts)
   const { opened, statements } = session.open(deps, { handle, device: wanted.device })
   const invited = isInvited ? invitation.spend(deps, wanted.invitation as string) : []
   await commit(
@@ -137,13 +138,19 @@ async function verify(
   if (!isKnownHere) taken.push([FAILURES_ACCOUNT, handle])
   limiter.takeAll(taken)
   const refund = (): void => taken.forEach(([limit, key]) => limiter.refund(limit, key))
+  const rank = isKnownHere
+    ? limiter.taken(FAILURES_HERE, here)
+    : FAILURES_HERE.count +
+      (address === null
+        ? limiter.taken(FAILURES_ACCOUNT, handle)
+        : limiter.taken(FAILURES_ADDRESS, address))
   const { rows } = await database.execute(
     sql(`SELECT password FROM sync_account WHERE id = ? AND dead = 0 AND disabled = 0`, [handle]),
   )
   const phc = rows[0] === undefined ? undefined : String(rows[0]['password'])
   let isRight: boolean
   try {
-    isRight = await passwords.verify(password.normalize(secret), phc)
+    isRight = await passwords.verify(password.normalize(secret), phc, rank)
   } catch (error) {
     refund() // too busy to try
     throw error

@@ -15,6 +15,8 @@ export interface Limiter {
   takeAll(attempts: readonly (readonly [Limit, string])[]): void
   /** Counts `cost` attempts at once, or throws RATE01 and counts none. */
   take(limit: Limit, key: string, cost?: number): void
+  /** How many were counted of a key, in the window that runs. */
+  taken(limit: Limit, key: string): number
   /** Gives back an attempt that turned out not to count. */
   refund(limit: Limit, key: string): void
   /** Takes one of the `count` places that a key has at once, or throws RATE01; answers how to leave. */
@@ -58,9 +60,13 @@ export function limiter(clock: Clock): Limiter {
       check(limit, key, cost)
       current(limit, key).count += cost
     },
+    taken: (limit, key) => current(limit, key).count,
     refund(limit, key) {
       const window = windows.get(idOf(limit, key))
-      if (window !== undefined && window.count > 0) window.count--
+      if (window === undefined) return
+      window.count--
+      // What the busy server did not try leaves nothing behind that pushes others out.
+      if (window.count <= 0) windows.delete(idOf(limit, key))
     },
     enter({ name, count }, key) {
       const id = `${name} ${key}`

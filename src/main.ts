@@ -56,7 +56,7 @@ const COMMANDS: Command[] = [
 
 /** Answers the exit code: 0, 1 when it could not be done, 2 when it was called wrongly. */
 async function main(argv: string[]): Promise<number> {
-  // Before anything uses the pool: four threads are too few beside syncs and password hashes.
+  // Before anything uses the pool: four threads are too few beside syncs.
   process.env['UV_THREADPOOL_SIZE'] ||= '16'
   const words = argv.length === 0 ? ['serve'] : argv.map((word) => ALIASES[word] ?? word)
   const isHelp = words.includes('--help')

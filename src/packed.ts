@@ -34,14 +34,22 @@ export function listMigrations(): string[] {
   return names.filter((name) => name.endsWith('.sql')).sort()
 }
 
-/** Starts `src/database/<name>.ts` on a thread of its own. */
-export function startWorker(name: 'writer' | 'check' | 'copy', workerData: unknown): Worker {
+/** Where the code of each thread is, when running from source. */
+const WORKERS = {
+  writer: 'database/writer.ts',
+  check: 'database/check.ts',
+  copy: 'database/copy.ts',
+  hasher: 'hasher.ts',
+}
+
+/** Starts code of ours on a thread of its own. */
+export function startWorker(name: keyof typeof WORKERS, workerData: unknown): Worker {
   // No execArgv in the executable: with one, Node would read NODE_OPTIONS for the worker.
   if (source === null) {
     return new Worker(readAsset(`${name}.cjs`), { eval: true, name, workerData })
   }
   // An empty execArgv from source, or the worker would inherit the loader that tests run with.
-  const entry = new URL(`database/${name}.ts`, source)
+  const entry = new URL(WORKERS[name], source)
   return new Worker(entry, { execArgv: [], name, workerData })
 }
 

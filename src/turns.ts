@@ -1,20 +1,38 @@
-// Owns taking turns: so many at a time, in order, and no more waiting than allowed.
+// Owns taking turns: so many at a time, by rank and in order, and no more waiting than allowed.
 import { busy } from './errors.ts'
 
-/** Answers a function that runs its work in turn, or throws ERR05 when too many wait. */
+interface Waiting {
+  rank: number
+  begin: () => void
+  refuse: (reason: unknown) => void
+}
+
+/**
+ * Answers a function that runs its work in turn, the lowest rank first. When too many wait, the last of
+ * the highest rank throws ERR05, be it the new one or one that waits.
+ */
 export function turns(running: number, waiting = Number.POSITIVE_INFINITY) {
-  const queue: (() => void)[] = []
+  const queue: Waiting[] = []
   let free = running
-  return async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+
+  function wait(rank: number): Promise<void> {
+    const place = queue.findLastIndex((other) => other.rank <= rank) + 1
+    if (queue.length >= waiting) {
+      if (place === queue.length) throw busy()
+      queue.pop()?.refuse(busy())
+    }
+    return new Promise((begin, refuse) => queue.splice(place, 0, { rank, begin, refuse }))
+  }
+
+  return async function inTurn<T>(work: () => Promise<T>, rank = 0): Promise<T> {
     if (free > 0) free--
-    else if (queue.length >= waiting) throw busy()
-    else await new Promise<void>((resolve) => queue.push(resolve))
+    else await wait(rank)
     try {
       return await work()
     } finally {
       const next = queue.shift()
       if (next === undefined) free++
-      else next()
+      else next.begin()
     }
   }
 }

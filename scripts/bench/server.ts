@@ -57,8 +57,17 @@ async function start(
   }
 }
 
-export const startSyncNode = (root: string): Promise<Server> =>
-  start(executable, [], { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', QUOTA: 'none' })
+export const startSyncNode = (
+  root: string,
+  environment: Record<string, string> = {},
+): Promise<Server> =>
+  start(executable, [], {
+    STATIC_ROOT: root,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    QUOTA: 'none',
+    ...environment,
+  })
 
 /** A server of a few lines, which `code` is. */
 export const startCode = (code: string): Promise<Server> =>
