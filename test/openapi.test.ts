@@ -144,6 +144,35 @@ describe('/openapi.json', () => {
   })
 })
 
+describe('An answer of any route, and every refusal', () => {
+  it('says what it is, and no browser runs, frames or guesses at it', async (t) => {
+    const node = await startNode(t)
+    const hush = async (answer: Response, why: string): Promise<void> => {
+      const of = (name: string): string => answer.headers.get(name) ?? ''
+      const isValue = of('content-disposition') === 'attachment'
+      const policy = isValue
+        ? /^sandbox; default-src 'none'$/
+        : /base-uri 'none'.*frame-ancestors 'none'/
+      if (answer.status !== 304) assert.match(of('content-security-policy'), policy, why)
+      assert.match(of('content-security-policy'), /default-src 'none'/, why)
+      assert.equal(of('x-content-type-options'), 'nosniff', why)
+      assert.equal(answer.headers.has('set-cookie') || answer.headers.has('server'), false, why)
+      const type = of('content-type')
+      if ((await answer.text()) !== '') assert.match(type, /^(application|text)\//, why)
+      if (/^text\/(?!event-stream)/.test(type)) assert.match(type, /; charset=utf-8$/, why)
+    }
+    for (const route of routes) {
+      const { request, headers } = await prepare(node)
+      const prepared = requestFor(route, request)
+      const target = targetOf(prepared)
+      await hush(await node.request(target, initOf(route.method, prepared, headers)), nameOf(route))
+      await hush(await fetch(`${node.url}${target}?surplus`, { method: route.method }), 'refused')
+    }
+    await hush(await fetch(`${node.url}/nothing`), 'not found')
+    await hush(await fetch(`${node.url}/store/a//b`), 'early')
+  })
+})
+
 describe('CORS', () => {
   const ALLOWED = [
     'Authorization',

@@ -11,8 +11,15 @@ const COMMON_HEADERS = {
   'X-Content-Type-Options': 'nosniff',
 }
 
+/** The policy of what is no page: should a browser show it all the same, nothing in it runs. */
+export const INERT = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+
 /** On every answer that is no store's value. */
-export const API_HEADERS = { ...COMMON_HEADERS, 'Cache-Control': 'no-store' }
+export const API_HEADERS = {
+  ...COMMON_HEADERS,
+  'Cache-Control': 'no-store',
+  'Content-Security-Policy': INERT,
+}
 
 type Headers = Record<string, string>
 
@@ -48,6 +55,7 @@ export const pageHeaders = (type: string, etag: string, csp: string): Headers =>
 export const eventStreamHeaders = (): Headers => ({
   ...COMMON_HEADERS,
   'Cache-Control': 'no-store, no-transform',
+  'Content-Security-Policy': INERT,
   'Content-Type': 'text/event-stream',
   'Content-Encoding': 'identity',
   'X-Accel-Buffering': 'no',

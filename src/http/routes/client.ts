@@ -1,5 +1,6 @@
 // Owns the route of the TypeScript client, built for browsers: what scripts/client.ts made of src/client/.
 import { readAsset } from '../../packed.ts'
+import { INERT } from '../answer.ts'
 import { pageRoute } from '../page.ts'
 
 export const clientRoutes = [
@@ -7,6 +8,6 @@ export const clientRoutes = [
     path: '/client.js',
     summary: 'The TypeScript client, an ES module',
     type: 'text/javascript; charset=utf-8',
-    content: () => ({ body: readAsset('client.js'), csp: "default-src 'none'" }),
+    content: () => ({ body: readAsset('client.js'), csp: INERT }),
   }),
 ]

@@ -1,5 +1,6 @@
 // Owns the routes of the account page: its HTML, style and script, all from this server.
 import { readAsset } from '../../packed.ts'
+import { INERT } from '../answer.ts'
 import { pageRoute } from '../page.ts'
 
 // No value that an app stored can run here: only the two files below, from this origin.
@@ -13,8 +14,6 @@ const PAGE_CSP = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-const NOTHING_CSP = "default-src 'none'; frame-ancestors 'none'"
-
 export const webRoutes = [
   pageRoute({
     path: '/',
@@ -26,12 +25,12 @@ export const webRoutes = [
     path: '/page.css',
     summary: 'The style of the account page',
     type: 'text/css; charset=utf-8',
-    content: () => ({ body: readAsset('page.css'), csp: NOTHING_CSP }),
+    content: () => ({ body: readAsset('page.css'), csp: INERT }),
   }),
   pageRoute({
     path: '/page.js',
     summary: 'The script of the account page',
     type: 'text/javascript; charset=utf-8',
-    content: () => ({ body: readAsset('page.js'), csp: NOTHING_CSP }),
+    content: () => ({ body: readAsset('page.js'), csp: INERT }),
   }),
 ]
