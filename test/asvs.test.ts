@@ -234,7 +234,7 @@ describe('A server', () => {
       ([, name]) => name,
     )
     const known = ['handle', 'include', 'key', 'limit', 'since', 'users', 'wait']
-    assert.deepEqual([...new Set(inUrl)].sort(), known)
+    assert.deepEqual([...new Set(inUrl.map(String))].sort(), known)
     const ana = await node.signUp('ana')
     for (const name of ['token', 'access_token', 'authorization', 'session']) {
       const answer = await fetch(`${node.url}/store?${name}=${ana.token}`)
