@@ -35,6 +35,7 @@ const REGISTRATIONS: Limit = { name: 'registration', count: 20, windowMs: HOUR }
 const FAILURES_HERE: Limit = { name: 'login here', count: 10, windowMs: QUARTER }
 const FAILURES_ADDRESS: Limit = { name: 'login address', count: 100, windowMs: QUARTER }
 const FAILURES_ACCOUNT: Limit = { name: 'login account', count: 300, windowMs: HOUR }
+const MOST_KNOWN_RANK = 10
 
 /** Throws ACCT02 unless the password may be set for the account with this handle. */
 function checkPassword(deps: Pick<Deps, 'keys'>, handle: string, secret: string): string {
@@ -76,8 +77,7 @@ export async function register(
   const secret = checkPassword(deps, handle, wanted.password)
   space.check(0)
   if (await exists(deps, handle)) throw inUse()
-  const attempts = address === null ? 0 : limiter.taken(REGISTRATIONS, address)
-  const phc = await passwords.hash(secret, FAILURES_HERE.count + attempts)
+  const phc = await passwords.hash(secret, rankOf(deps, address ?? handle))
   const { opened, statements } = session.open(deps, { handle, device: wanted.device })
   const invited = isInvited ? invitation.spend(deps, wanted.invitation as string) : []
   await commit(
@@ -118,6 +118,10 @@ export async function login(deps: Deps, given: Login, address: Address): Promise
   return opened
 }
 
+/** Who asks most waits longest, behind those who are known where they are. */
+const rankOf = ({ limiter }: Pick<Deps, 'limiter'>, asking: string): number =>
+  MOST_KNOWN_RANK + limiter.ask(asking)
+
 const wrongLogin = (): SyncError => new SyncError('AUTH02', 'The id or the password is wrong.')
 
 /**
@@ -139,11 +143,8 @@ async function verify(
   limiter.takeAll(taken)
   const refund = (): void => taken.forEach(([limit, key]) => limiter.refund(limit, key))
   const rank = isKnownHere
-    ? limiter.taken(FAILURES_HERE, here)
-    : FAILURES_HERE.count +
-      (address === null
-        ? limiter.taken(FAILURES_ACCOUNT, handle)
-        : limiter.taken(FAILURES_ADDRESS, address))
+    ? Math.min(limiter.ask(here), MOST_KNOWN_RANK)
+    : rankOf(deps, address ?? handle)
   const { rows } = await database.execute(
     sql(`SELECT password FROM sync_account WHERE id = ? AND dead = 0 AND disabled = 0`, [handle]),
   )

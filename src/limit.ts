@@ -15,8 +15,8 @@ export interface Limiter {
   takeAll(attempts: readonly (readonly [Limit, string])[]): void
   /** Counts `cost` attempts at once, or throws RATE01 and counts none. */
   take(limit: Limit, key: string, cost?: number): void
-  /** How many were counted of a key, in the window that runs. */
-  taken(limit: Limit, key: string): number
+  /** Counts that `key` asks, whatever comes of it; answers how often, until it rests for 15 minutes. */
+  ask(key: string): number
   /** Gives back an attempt that turned out not to count. */
   refund(limit: Limit, key: string): void
   /** Takes one of the `count` places that a key has at once, or throws RATE01; answers how to leave. */
@@ -29,11 +29,15 @@ export interface Limiter {
 // About 200 bytes each: an attacker with many addresses pushes out the oldest, not the memory.
 const MAX_WINDOWS = 50_000
 const MAX_REMEMBERED = 20_000
+// Of its own, so that those who only ask push out nothing that counts.
+const MAX_ASKING = 10_000
+const REST_MS = new TimeSpan(15, 'm').milliseconds()
 const REMEMBERED_MS = new TimeSpan(30, 'd').milliseconds()
 
 export function limiter(clock: Clock): Limiter {
   const windows = new LRUCache<string, { count: number; until: number }>({ max: MAX_WINDOWS })
   const remembered = new LRUCache<string, number>({ max: MAX_REMEMBERED })
+  const asking = new LRUCache<string, { count: number; until: number }>({ max: MAX_ASKING })
   const inside = new Map<string, number>()
   const idOf = (limit: Limit, key: string): string => `${limit.name} ${key}`
 
@@ -60,7 +64,13 @@ export function limiter(clock: Clock): Limiter {
       check(limit, key, cost)
       current(limit, key).count += cost
     },
-    taken: (limit, key) => current(limit, key).count,
+    ask(key) {
+      const now = clock.now()
+      const found = asking.get(key)
+      const count = found !== undefined && found.until > now ? found.count + 1 : 1
+      asking.set(key, { count, until: now + REST_MS })
+      return count
+    },
     refund(limit, key) {
       const window = windows.get(idOf(limit, key))
       if (window === undefined) return

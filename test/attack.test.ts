@@ -117,6 +117,7 @@ describe('What the limiter remembers', () => {
       for (let i = from; i < to; i++) {
         limits.take(limit, addressOf(i))
         limits.remember(addressOf(i))
+        limits.ask(addressOf(i))
       }
     }
     const empty = used()
