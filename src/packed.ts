@@ -24,7 +24,6 @@ export function readAsset(name: string): string {
 /** Where an asset is when running from source; `make build` bundles the scripts for browsers. */
 function placeOf(name: string): string {
   if (name.startsWith('migrations/')) return `database/${name}`
-  if (name.endsWith('.txt')) return name
   return name.endsWith('.js') ? `../dist/${name}` : `web/${name}`
 }
 

@@ -6,7 +6,7 @@ import { constantTimeEqual } from 'oslo/crypto'
 import { base64 } from 'oslo/encoding'
 import { SyncError } from './errors.ts'
 import type { HashJob } from './hasher.ts'
-import { readAsset, startWorker } from './packed.ts'
+import { startWorker } from './packed.ts'
 import { turns } from './turns.ts'
 
 export interface Passwords {
@@ -29,8 +29,6 @@ const PHC = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$([\w+/]+)\$([\w+/]+)$/
 const MIN_CHARACTERS = 8
 const MAX_CHARACTERS = 1024
 
-let common: string | undefined
-
 export const normalize = (password: string): string => password.normalize('NFKC')
 
 /** Throws ACCT02 unless the normalised password may be set. */
@@ -38,10 +36,6 @@ export function check(password: string): void {
   const { length } = [...password]
   if (length < MIN_CHARACTERS || length > MAX_CHARACTERS) {
     throw unacceptable(`A password has ${MIN_CHARACTERS} to ${MAX_CHARACTERS} characters.`)
-  }
-  common ??= readAsset('common-passwords.txt')
-  if (common.includes(`\n${password.toLowerCase()}\n`)) {
-    throw unacceptable('This password is one of those that attackers try first: take another.')
   }
 }
 

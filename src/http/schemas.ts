@@ -15,10 +15,7 @@ export const id = v.pipe(
   ),
 )
 
-export const password = v.pipe(
-  text,
-  v.description('8 to 1024 characters after NFKC; not the id, and none that attackers try first.'),
-)
+export const password = v.pipe(text, v.description('8 to 1024 characters after NFKC, not the id.'))
 
 export const device = v.optional(
   v.pipe(

@@ -8,7 +8,7 @@ export const MESSAGES: Record<string, string> = {
   AUTH03: 'For this, log in once more.',
   ACCT01: 'This server takes new accounts only with an invitation that is still good.',
   ACCT02:
-    'This user name or password cannot be used. A password has 8 to 1024 characters, is not the user name, and is none that attackers try first; a user name has 1 to 320 characters and does not start with ~.',
+    'This user name or password cannot be used. A password has 8 to 1024 characters and is not the user name; a user name has 1 to 320 characters and does not start with ~.',
   ACCT03: 'This user name is taken. Choose another, or log in if it is yours.',
   PERM01: 'You are not allowed to do this with this store.',
   PERM02:
