@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable attack bench check fix clean
+.PHONY: help run dev build release test seeded linearizable attack faults bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -43,6 +43,9 @@ linearizable: dist/sync-node ## play OPERATIONS= (a million) by many clients wit
 
 attack: dist/sync-node ## flood it with logins, guess who has an account, lie about addresses; prints a table
 	$(node) scripts/attack.ts
+
+faults: dist/sync-node ## prove what becomes of every change when any call on a file fails: some hours; MOST=20 for less
+	$(node) scripts/faults.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

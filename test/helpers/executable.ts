@@ -58,7 +58,10 @@ export const IN_BUN = [
 const MOST_MS = 90_000
 
 /** An empty folder to start `command` in; when the test ends, what still runs is killed. */
-export function install(t: TestContext, command: string[] = EXECUTABLE): Installation {
+export function install(
+  t: Pick<TestContext, 'after'>,
+  command: string[] = EXECUTABLE,
+): Installation {
   const folder = mkdtempSync(join(tmpdir(), 'sync-node-'))
   const running = new Set<Child>()
   t.after(async () => {
