@@ -172,7 +172,8 @@ async function startUpload({
     async discard() {
       await entry.catch(() => undefined)
       await file.close().catch(() => undefined)
-      await rm(path, { force: true })
+      // On a disk that takes no writes any more it stays: the next start finds that no row names it.
+      await rm(path, { force: true }).catch(() => undefined)
     },
   }
 }

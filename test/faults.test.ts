@@ -1,0 +1,99 @@
+// Owns the proof of what becomes of a change when a call on a file fails: it happened or it did not, as
+// the answer says. `make faults` tries all calls of all routes; here are those that once went wrong,
+// and a sample: SEED= for another, of which AT= in `make faults` tries a case again.
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import { temporaryFolder } from './helpers/node.ts'
+import { numbers } from './helpers/random.ts'
+import { deeds } from './proof/deeds.ts'
+import { compile, skip, type Op } from './proof/disk.ts'
+import { FAULTS, callsOf, openFor, tryCase, type End } from './proof/faults.ts'
+import { subjects, toTable, trySubject, type Row } from './proof/matrix.ts'
+
+interface Failing {
+  op: Op
+  path: RegExp
+  fault: string
+  end?: End
+  /** Only the first of so many such calls; by default one. */
+  most?: number
+}
+
+/** Answers what makes such calls of a deed fail, each in its turn, and answers what was answered. */
+async function failing(t: TestContext, name: string) {
+  const deed = deeds.find((one) => one.name === name)
+  assert.ok(deed)
+  const place = await openFor(t, compile(temporaryFolder(t)), deed)
+  const calls = await callsOf(place, deed)
+  let turn = 0
+  return async ({ op, path, fault: kind, end = 'kill', most = 1 }: Failing): Promise<string[]> => {
+    const fault = FAULTS[op].find((one) => one.name === kind)
+    const numbered = calls
+      .filter((call) => call.op === op)
+      .map((call, one) => ({ ...call, at: one + 1 }))
+    const found = numbered.filter((call) => path.test(call.path)).slice(0, most)
+    assert.ok(fault && found.length > 0, `${name} makes no such call`)
+    const answers: string[] = []
+    for (const { at } of found) {
+      try {
+        answers.push(await tryCase(place, deed, { op, at, fault, end }, turn++))
+      } catch (error) {
+        assert.fail((error as Error).message)
+      }
+    }
+    return answers
+  }
+}
+
+const VALUE = /^blobs\/./
+const LOG = /-wal$/
+const DATABASE = /\.db$/
+
+describe('A call on a file that fails', { skip }, () => {
+  it('because the disk became read-only is told as that, also when what was begun cannot be removed', async (t) => {
+    const when = await failing(t, 'PUT, new file')
+    for (const path of [VALUE, LOG]) {
+      const answers = await when({ op: 'write', path, fault: 'EROFS from then on' })
+      assert.deepEqual(answers, ['503 ERR05'], String(path))
+    }
+  })
+
+  it('at the sync of a commit is told as unknown, and takes no value with it', async (t) => {
+    const when = await failing(t, 'PUT, file for file')
+    for (const end of ['kill', 'cut'] as const) {
+      const answers = await when({ op: 'sync', path: LOG, fault: 'EIO', end })
+      assert.deepEqual(answers, ['503 ERR04'], end)
+    }
+  })
+
+  it('at the sync of a value or its folder is told as unknown, and ends the server', async (t) => {
+    const when = await failing(t, 'PUT, new file')
+    for (const path of [VALUE, /^blobs$/]) {
+      assert.deepEqual(await when({ op: 'sync', path, fault: 'EIO' }), ['503 ERR04'], String(path))
+    }
+  })
+
+  it('leaves the old state or the new one, as answered, in a sample of all', async (t) => {
+    const seed = Number(process.env['SEED'] ?? 1)
+    const below = numbers(seed)
+    const always = new Set([
+      'a start after kill -9',
+      'a stop',
+      'a checkpoint',
+      'POST /batch',
+      'GET, file',
+    ])
+    const left = subjects.filter(({ name }) => !always.has(name))
+    const chosen = subjects.filter(({ name }) => always.has(name))
+    for (let more = 0; more < 4; more++) chosen.push(...left.splice(below(left.length), 1))
+    const library = compile(temporaryFolder(t))
+    const rows: Row[] = []
+    for (const subject of chosen) rows.push(await trySubject(library, subject, { seed, most: 3 }))
+    for (const line of toTable(rows).split('\n')) t.diagnostic(line)
+    assert.deepEqual(
+      rows.flatMap(({ faults }) => faults),
+      [],
+      `each again by SEED=${seed} AT='its case' make faults`,
+    )
+  })
+})
