@@ -50,6 +50,19 @@ const LOG = /-wal$/
 const DATABASE = /\.db$/
 
 describe('A call on a file that fails', { skip }, () => {
+  it('for want of quota is told as a full disk', async (t) => {
+    const when = await failing(t, 'PUT, new file')
+    for (const op of ['create', 'write', 'sync'] as const) {
+      assert.deepEqual(await when({ op, path: VALUE, fault: 'EDQUOT' }), ['507 SIZE03'], op)
+    }
+  })
+
+  it('for want of quota at the database is told as a full disk, and the server stays', async (t) => {
+    const when = await failing(t, 'PUT, new')
+    const answers = await when({ op: 'write', path: LOG, fault: 'EDQUOT from then on' })
+    assert.deepEqual(answers, ['507 SIZE03'])
+  })
+
   it('because the disk became read-only is told as that, also when what was begun cannot be removed', async (t) => {
     const when = await failing(t, 'PUT, new file')
     for (const path of [VALUE, LOG]) {

@@ -3,7 +3,7 @@
 import { constants } from 'node:fs'
 import { open as openFile, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { diskFull } from '../database/database.ts'
+import { diskFull, isFull } from '../database/database.ts'
 import { SyncError, busy } from '../errors.ts'
 import type { RandomBytes } from '../token.ts'
 import { turns } from '../turns.ts'
@@ -176,11 +176,6 @@ async function startUpload({
       await rm(path, { force: true }).catch(() => undefined)
     },
   }
-}
-
-function isFull(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException
-  return code === 'ENOSPC' || code === 'EDQUOT'
 }
 
 /** What a failed call on a file means to the client, when nothing has happened yet. */

@@ -1,4 +1,5 @@
 // Owns what the rest of the server may ask of a database, and what its failures mean.
+import { constants } from 'node:os'
 import type { Client, InStatement } from '@libsql/client'
 import { LibsqlBatchError, LibsqlError } from '@libsql/core/api'
 import { SyncError, busy } from '../errors.ts'
@@ -78,6 +79,13 @@ export const diskFull = (cause?: unknown): SyncError =>
   new SyncError('SIZE03', "The server's disk is full, and nothing happened. Tell its operator.", {
     cause,
   })
+
+/** A call on a file failed for want of space, or of quota. */
+export function isFull(error: unknown): boolean {
+  const { errno = 0 } = error as NodeJS.ErrnoException
+  // By number: libuv has no name for EDQUOT.
+  return -errno === constants.errno.ENOSPC || -errno === constants.errno.EDQUOT
+}
 
 /** A BLOB as bytes, whichever database it came from. */
 export const toBytes = (value: unknown): Uint8Array =>

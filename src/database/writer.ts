@@ -1,9 +1,9 @@
 // Owns the only connection of a process that writes: a worker thread that makes one transaction, and
 // so one sync, of all the batches that wait, and answers them when that sync is done.
-import { closeSync, openSync, statSync, unlinkSync } from 'node:fs'
+import { rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
-import { UNKNOWN_OUTCOME } from './database.ts'
+import { UNKNOWN_OUTCOME, isFull } from './database.ts'
 import {
   SQLITE_IOERR_WRITE,
   checkpoint,
@@ -144,10 +144,10 @@ function writeGroup(): void {
     if (isDead) throw new Error('the writer has stopped')
     fillGroup(group, answers)
   } catch (error) {
-    // BEGIN failed, or SQLite gave up the transaction (a full disk): nothing of the group happened.
+    // BEGIN failed, or the transaction had to be given up: nothing of the group happened.
     if (group.length === 0) group.push(...queue.splice(0))
     if (connection.database.isTransaction) connection.database.exec('ROLLBACK')
-    const code = isDead ? 'SQLITE_READONLY' : resultCode(error)
+    const code = isDead ? 'SQLITE_READONLY' : (harmless(error) ?? resultCode(error))
     send({ answers: refuseAll(group, error, code), touched: [] })
     return
   }
@@ -204,9 +204,9 @@ function commit(): { error: Error; code: string | undefined } | null {
     checkWal()
     return null
   } catch (error) {
-    const isHarmless = HARMLESS.has(resultCode(error) ?? '') || isReadOnly(error)
-    if (isHarmless && database.isTransaction) database.exec('ROLLBACK')
-    return { error: error as Error, code: isHarmless ? resultCode(error) : UNKNOWN_OUTCOME }
+    const code = harmless(error)
+    if (code !== undefined && database.isTransaction) database.exec('ROLLBACK')
+    return { error: error as Error, code: code ?? UNKNOWN_OUTCOME }
   }
 }
 
@@ -271,17 +271,33 @@ function totalChanges(): number {
   return row.n
 }
 
-/** A file system that became read-only refuses a write before anything of it can have landed. */
-function isReadOnly(error: unknown): boolean {
-  if (!isSqliteError(error) || error.errcode !== SQLITE_IOERR_WRITE) return false
+/** The code of a failure after which nothing can have happened; undefined for others. */
+function harmless(error: unknown): string | undefined {
+  const code = resultCode(error)
+  return HARMLESS.has(code ?? '') ? code : refusedWrite(error)
+}
+
+/** A file system that became read-only, or a quota of it that is full, refuses a write before anything of it can have landed. */
+function refusedWrite(error: unknown): string | undefined {
+  if (!isSqliteError(error) || error.errcode !== SQLITE_IOERR_WRITE) return undefined
   // Only an attempt tells: after an error, ext4 says that it can be written until one tries.
   const probe = join(dirname(path), `probe-${process.pid}`)
   try {
-    closeSync(openSync(probe, 'wx'))
-    unlinkSync(probe)
-    return false
+    writeFileSync(probe, 'x', { flag: 'wx' })
+    return undefined
   } catch (reason) {
-    return (reason as NodeJS.ErrnoException).code === 'EROFS'
+    if (isFull(reason)) return 'SQLITE_FULL'
+    return (reason as NodeJS.ErrnoException).code === 'EROFS' ? 'SQLITE_READONLY' : undefined
+  } finally {
+    removeProbe(probe)
+  }
+}
+
+function removeProbe(probe: string): void {
+  try {
+    rmSync(probe, { force: true })
+  } catch {
+    // It is empty, and the next attempt fails by it: that is what a failing disk comes to.
   }
 }
 
@@ -294,7 +310,7 @@ function checkpointWhenLarge(): void {
     connection.database.exec('PRAGMA busy_timeout = 0')
     if (checkpoint(connection).busy) nextCheckpointBytes = size + CHECKPOINT_BYTES
   } catch (error) {
-    if (HARMLESS.has(resultCode(error) ?? '') || isReadOnly(error)) {
+    if (harmless(error) !== undefined) {
       nextCheckpointBytes = size + CHECKPOINT_BYTES
       send({ warning: `the checkpoint has to wait: ${(error as Error).message}` })
     } else {
@@ -325,7 +341,7 @@ function closeDatabase(): boolean {
   try {
     if (!isDead) checkpoint(connection)
   } catch (error) {
-    if (!HARMLESS.has(resultCode(error) ?? '') && !isReadOnly(error)) {
+    if (harmless(error) === undefined) {
       die(`the last checkpoint failed: ${(error as Error).message}`)
     }
   }
