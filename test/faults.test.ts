@@ -71,6 +71,11 @@ describe('A call on a file that fails', { skip }, () => {
     }
   })
 
+  it('at a page that cannot be read harms nobody who does not need it', async (t) => {
+    const when = await failing(t, 'PUT, four at once')
+    await when({ op: 'read', path: DATABASE, fault: 'EIO', most: 12 })
+  })
+
   it('at the sync of a commit is told as unknown, and takes no value with it', async (t) => {
     const when = await failing(t, 'PUT, file for file')
     for (const end of ['kill', 'cut'] as const) {

@@ -65,6 +65,9 @@ const HARMLESS = new Set([
   'SQLITE_READONLY',
 ])
 
+// A page that one batch needs cannot be read: no reason to refuse the others.
+const UNREADABLE = new Set(['SQLITE_IOERR', 'SQLITE_CORRUPT', 'SQLITE_NOTADB'])
+
 // Temporary triggers on this connection note whom a write concerns: no caller has to know, and what is
 // rolled back takes its notes with it.
 const WATCH = `
@@ -148,6 +151,8 @@ function writeGroup(): void {
     if (group.length === 0) group.push(...queue.splice(0))
     if (connection.database.isTransaction) connection.database.exec('ROLLBACK')
     const code = isDead ? 'SQLITE_READONLY' : (harmless(error) ?? resultCode(error))
+    // The last one failed, and those before it can be tried without it.
+    if (!isDead && UNREADABLE.has(code ?? '')) queue.unshift(...group.splice(0, group.length - 1))
     send({ answers: refuseAll(group, error, code), touched: [] })
     return
   }
@@ -234,7 +239,7 @@ function writeOne(request: WriteRequest): WriteAnswer {
     prepare('RELEASE one').run()
     return { id: request.id, results }
   } catch (error) {
-    if (!database.isTransaction) throw error
+    if (!database.isTransaction || UNREADABLE.has(resultCode(error) ?? '')) throw error
     prepare('ROLLBACK TO one').run()
     prepare('RELEASE one').run()
     return failed(request, error, { code: resultCode(error), statement: results.length })
