@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable attack faults bench check fix clean
+.PHONY: help run dev build release test seeded linearizable attack faults disks bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -46,6 +46,9 @@ attack: dist/sync-node ## flood it with logins, guess who has an account, lie ab
 
 faults: dist/sync-node ## prove what becomes of every change when any call on a file fails: some hours; MOST=20 for less
 	$(node) scripts/faults.ts
+
+disks: dist/sync-node ## prove what full, read-only, slow and damaged disks do, and wrong clocks: an hour
+	$(node) scripts/disks.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

@@ -41,7 +41,7 @@ export function temporaryFolder(t: TestContext): string {
 
 /** Starts a node on a free port; the test's end stops it and removes its folder. */
 export async function startNode(
-  t: TestContext,
+  t: Pick<TestContext, 'after'>,
   environment: Environment = {},
   options: { root?: string; floorBytes?: number } = {},
 ): Promise<TestNode> {

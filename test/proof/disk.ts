@@ -93,6 +93,21 @@ export function compile(folder: string): string {
   return library
 }
 
+/** The environment of a program whose writes and syncs below `root` take so long. */
+export function slowed(
+  library: string,
+  {
+    folder,
+    root,
+    writeMs,
+    syncMs,
+  }: { folder: string; root: string; writeMs: number; syncMs: number },
+): Record<string, string> {
+  const file = join(folder, 'slow')
+  setFields(createControl(file), { writeUs: writeMs * 1000, syncUs: syncMs * 1000 })
+  return { LD_PRELOAD: library, DISK_ROOT: root, DISK_CONTROL: file }
+}
+
 function createControl(path: string): number {
   const control = openSync(path, 'w+')
   const bytes = HEADER_BYTES + MOST_CALLS * CALL_BYTES + DIRTY_BYTES

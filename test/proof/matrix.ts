@@ -4,7 +4,7 @@ import { numbers } from '../helpers/random.ts'
 import { deeds, type Deed } from './deeds.ts'
 import type { Call, Fault as DiskFault, Op } from './disk.ts'
 import { FAULTS, callsOf, openFor, tryCase, type End } from './faults.ts'
-import type { Fault, Place, Scope } from './place.ts'
+import { within, type Fault, type Place, type Scope } from './place.ts'
 import {
   callsOfReading,
   callsOfStep,
@@ -81,16 +81,6 @@ export const subjects: Subject[] = [
   ...steps.map(toSubject.step),
   ...readings.map(toSubject.reading),
 ]
-
-/** Runs `work` and then what it has asked to be done after it. */
-async function within<T>(work: (scope: Scope) => Promise<T>): Promise<T> {
-  const after: (() => unknown)[] = []
-  try {
-    return await work({ after: (call: () => unknown) => void after.push(call) } as Scope)
-  } finally {
-    for (const call of after.toReversed()) await call()
-  }
-}
 
 export interface Row {
   name: string

@@ -12,6 +12,16 @@ import { openDisk, type Disk } from './disk.ts'
 
 export type Scope = Pick<TestContext, 'after'>
 
+/** Runs `work` and then what it has asked to be done after it. */
+export async function within<T>(work: (scope: Scope) => Promise<T>): Promise<T> {
+  const after: (() => unknown)[] = []
+  try {
+    return await work({ after: (call: () => unknown) => void after.push(call) } as Scope)
+  } finally {
+    for (const call of after.toReversed()) await call()
+  }
+}
+
 /** What the server does that nobody may see. */
 export class Fault extends Error {
   readonly kind: 'wrong' | 'crashed' | 'contradicted' | 'lost'

@@ -1,0 +1,114 @@
+// Owns the trial of a disk that something else fills to its last block, again and again, while people
+// write to the server on it.
+import assert from 'node:assert/strict'
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Client } from '../helpers/client.ts'
+import { startNode, type TestNode } from '../helpers/node.ts'
+import { mountExt4 } from './mount.ts'
+import { bytes, type Scope } from './place.ts'
+
+const MIB = 1024 * 1024
+const DISK_MIB = 80
+// Above the reserve: what that frees is not for values.
+const FLOOR = 18 * MIB
+// What is being written when the disk runs full.
+const BUSY = [2000, 40_000, 2000, 300_000]
+
+export interface Filled {
+  rounds: number
+  /** Writes that were under way when the disk ran full, by what was answered. */
+  answers: Map<number, number>
+  /** The longest time that a refusal took. */
+  refusedMs: number
+}
+
+/** Fills the disk to its last block; answers how to free it again. */
+function fill(point: string): () => void {
+  const path = join(point, 'filler')
+  const file = openSync(path, 'a')
+  for (let size = MIB; size >= 1; size = Math.floor(size / 2)) {
+    try {
+      for (;;) writeSync(file, Buffer.alloc(size, 1))
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC')
+    }
+  }
+  closeSync(file)
+  return () => rmSync(path)
+}
+
+export async function fillAgain(scope: Scope, rounds: number): Promise<Filled> {
+  const { point } = mountExt4(scope, DISK_MIB)
+  const node = await startNode(
+    scope,
+    { QUOTA: 'none' },
+    { root: join(point, 'data'), floorBytes: FLOOR },
+  )
+  const ana = await node.signUp('ana')
+  const kept = new Map<string, Buffer>()
+  for (const [key, size] of [
+    ['small', 2000],
+    ['large', 200_000],
+  ] as const) {
+    kept.set(key, bytes(size, size))
+    await ana.save(key, kept.get(key) as Buffer)
+  }
+  for (const one of BUSY.keys()) await ana.save(`busy ${one}`, '')
+  const filled: Filled = { rounds, answers: new Map(), refusedMs: 0 }
+  for (let round = 0; round < rounds; round++)
+    await fillOnce({ node, ana, point, kept, filled, round })
+  return filled
+}
+
+interface Round {
+  node: TestNode
+  ana: Client
+  point: string
+  kept: Map<string, Buffer>
+  filled: Filled
+  round: number
+}
+
+async function fillOnce({ node, ana, point, kept, filled, round }: Round): Promise<void> {
+  await node.running.housekeep() // it makes the reserve
+  node.advance(1000) // the disk is looked at five times a second
+  await expectWritten(ana, kept, round)
+  // Some are under way: they pass the floor, and find the disk full.
+  const underWay = BUSY.map((size, one) =>
+    ana.put(`busy ${one}`, bytes(size, round + one), { 'X-Sync-Token': '*' }),
+  )
+  const free = fill(point)
+  for (const { status } of await Promise.all(underWay)) {
+    assert.ok([204, 507].includes(status), `a write is answered ${status}`)
+    filled.answers.set(status, (filled.answers.get(status) ?? 0) + 1)
+  }
+  node.advance(1000)
+  for (const size of [10, 100_000]) {
+    const before = performance.now()
+    const { status } = await ana.put('new', bytes(size, round))
+    assert.equal(status, 507)
+    filled.refusedMs = Math.max(filled.refusedMs, performance.now() - before)
+  }
+  const phone = await node.logIn('ana')
+  for (const [key, value] of kept) {
+    const read = await phone.get(key)
+    assert.equal(read.status, 200)
+    assert.ok(value.equals(Buffer.from(await read.arrayBuffer())), key)
+  }
+  assert.equal((await phone.request('/auth', { method: 'DELETE' })).status, 204)
+  free()
+  node.advance(1000)
+  await expectWritten(ana, kept, round)
+  assert.deepEqual(node.fatal, [], 'the server stays')
+}
+
+/** Writes are taken, and kept. */
+async function expectWritten(ana: Client, kept: Map<string, Buffer>, round: number): Promise<void> {
+  for (const [key, was] of kept) {
+    const value = bytes(was.length, round + was.length)
+    const { status } = await ana.put(key, value, { 'X-Sync-Token': '*' })
+    assert.equal(status, 204, `${key} in round ${round}`)
+    kept.set(key, value)
+  }
+}
