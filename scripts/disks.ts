@@ -7,12 +7,12 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { CLOCKS, leap, startAtWrongTime } from '../test/proof/clocks.ts'
-import { damageDatabases, damageValues, type Counts } from '../test/proof/damage.ts'
-import { fillAgain } from '../test/proof/full.ts'
-import { within, type Scope } from '../test/proof/place.ts'
-import { remount, turnReadOnly } from '../test/proof/read-only.ts'
-import { measureSlow } from '../test/proof/slow.ts'
+import { CLOCKS, leap, startAtWrongTime } from '../test/disks/clocks.ts'
+import { damageDatabases, damageValues, type Counts } from '../test/disks/damage.ts'
+import { fillAgain } from '../test/disks/full.ts'
+import { within, type Scope } from '../test/disks/place.ts'
+import { remount, turnReadOnly } from '../test/disks/read-only.ts'
+import { measureSlow } from '../test/disks/slow.ts'
 
 const [, , word = ''] = process.argv
 const { SEED = '1', TIMES } = process.env

@@ -8,8 +8,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compile } from '../test/proof/disk.ts'
-import { subjects, toTable, trySubject, type Row } from '../test/proof/matrix.ts'
+import { compile } from '../test/disks/disk.ts'
+import { subjects, toTable, trySubject, type Row } from '../test/disks/matrix.ts'
 
 const AT_ONCE = 2
 

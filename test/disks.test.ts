@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { temporaryFolder } from './helpers/node.ts'
-import { CLOCKS, noFaketime, startAtWrongTime } from './proof/clocks.ts'
-import { damageDatabases, damageValues } from './proof/damage.ts'
-import { skip } from './proof/disk.ts'
-import { fillAgain } from './proof/full.ts'
-import { cannotMount } from './proof/mount.ts'
-import { remount, turnReadOnly } from './proof/read-only.ts'
-import { measureSlow } from './proof/slow.ts'
+import { CLOCKS, noFaketime, startAtWrongTime } from './disks/clocks.ts'
+import { damageDatabases, damageValues } from './disks/damage.ts'
+import { skip } from './disks/disk.ts'
+import { fillAgain } from './disks/full.ts'
+import { cannotMount } from './disks/mount.ts'
+import { remount, turnReadOnly } from './disks/read-only.ts'
+import { measureSlow } from './disks/slow.ts'
 
 const seed = Number(process.env['SEED'] ?? 1)
 

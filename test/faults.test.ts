@@ -5,10 +5,10 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { temporaryFolder } from './helpers/node.ts'
 import { numbers } from './helpers/random.ts'
-import { deeds } from './proof/deeds.ts'
-import { compile, skip, type Op } from './proof/disk.ts'
-import { FAULTS, callsOf, openFor, tryCase, type End } from './proof/faults.ts'
-import { subjects, toTable, trySubject, type Row } from './proof/matrix.ts'
+import { deeds } from './disks/deeds.ts'
+import { compile, skip, type Op } from './disks/disk.ts'
+import { FAULTS, callsOf, openFor, tryCase, type End } from './disks/faults.ts'
+import { subjects, toTable, trySubject, type Row } from './disks/matrix.ts'
 
 interface Failing {
   op: Op
