@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable attack faults disks bench check fix clean
+.PHONY: help run dev build release test seeded linearizable attack faults disks powercut crash bench check fix clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -49,6 +49,12 @@ faults: dist/sync-node ## prove what becomes of every change when any call on a 
 
 disks: dist/sync-node ## prove what full, read-only, slow and damaged disks do, and wrong clocks: an hour
 	$(node) scripts/disks.ts
+
+powercut: dist/sync-node ## cut the power in recorded days: STATES=100000, SEED=2, SEEDED=1 for seeded bugs too
+	$(node) scripts/powercut.ts
+
+crash: dist/sync-node ## kill -9 again and again while clients write: CYCLES=10000, SEED=2
+	$(node) scripts/crash.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

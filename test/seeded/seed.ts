@@ -16,7 +16,7 @@ export interface Trial {
 
 const project = fileURLToPath(new URL('../..', import.meta.url))
 const AT_ONCE = 2
-const MOST_MS = 120_000
+const MOST_MS = 300_000
 
 /** Tries all, two at a time; answers them in their order, and tells each as it ends. */
 export async function tryAll(

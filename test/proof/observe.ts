@@ -1,0 +1,266 @@
+// Owns looking at a data folder after a crash: all that it holds, by subject, and whatever does not
+// agree in it. The database is opened and recovered as the server's writer does it.
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import * as change from '../../src/change.ts'
+import * as cursor from '../../src/cursor.ts'
+import { statementsOn } from '../../src/database/embedded.ts'
+import { checkpoint, connect, type Connection } from '../../src/database/sqlite.ts'
+import type { Deps } from '../../src/deps.ts'
+import { SyncError } from '../../src/errors.ts'
+import { openLog } from '../../src/log.ts'
+import { deriveKeys, read as readSecret } from '../../src/secret.ts'
+import { digest } from '../../src/token.ts'
+import type { Cursor, Mark, Recorded } from './history.ts'
+import { apply } from './workload.ts'
+
+export interface Found {
+  observed: Map<string, string>
+  /** What is wrong whatever had been acknowledged. */
+  problems: string[]
+  /** Files in blobs/ that nothing names, and how many are in trash/. */
+  leftOver: string[]
+  trashed: number
+}
+
+type FeedDeps = Pick<Deps, 'clock' | 'database' | 'keys' | 'log'>
+
+const log = openLog({ logLevel: 'silent' })
+const CURSORS_TRIED = 3
+
+interface Options {
+  when: Mark
+  recover: boolean
+  cursors: boolean
+  /** The values by their paths, where they do not stand in the folder. */
+  tree?: ReadonlyMap<string, Buffer>
+}
+
+/**
+ * Opens the data at `root`. `when` is the moment of the crash, by which the cursors that clients had
+ * are known; `recover` is false beside a running server.
+ */
+export async function observe(
+  root: string,
+  recorded: Recorded,
+  { when, recover, cursors, tree }: Options,
+): Promise<Found> {
+  const found: Found = { observed: new Map(), problems: [], leftOver: [], trashed: 0 }
+  const secret = readSecret(root)
+  if (typeof secret !== 'string') return { ...found, problems: ['the secret is lost'] }
+  const keys = deriveKeys(secret)
+  const connection = connect(join(root, 'sync-node.db'), { writes: recover, busyTimeoutMs: 5000 })
+  try {
+    if (recover) checkpoint(connection)
+    else connection.database.exec('BEGIN')
+    const check = connection.prepare('SELECT secret_check FROM node').get()?.['secret_check']
+    if (check !== keys.check) found.problems.push('the secret is not the one of the data')
+    if (recover) lookForDamage(connection, found)
+    const reading = {
+      recorded,
+      found,
+      read: (path: string) => (tree === undefined ? read(join(root, path)) : tree.get(path)),
+    }
+    readRows(connection, reading)
+    readValues(connection, reading)
+    found.leftOver = list(join(root, 'blobs')).filter((name) => !isNamed(connection, name))
+    found.trashed = list(join(root, 'trash')).length
+    checkSums(connection, found)
+    const database = statementsOn(connection) as Deps['database']
+    const clock: Deps['clock'] = { now: Date.now, wall: Date.now } as Deps['clock']
+    // A feed is read outside of any transaction, as a server does.
+    if (!recover) connection.database.exec('COMMIT')
+    if (cursors) await checkFeeds({ clock, database, keys, log }, { recorded, found, when })
+    return found
+  } finally {
+    connection.database.close()
+  }
+}
+
+function lookForDamage({ prepare }: Connection, { problems }: Found): void {
+  const [{ integrity_check: whole } = {}] = prepare('PRAGMA integrity_check(3)').all()
+  if (whole !== 'ok') problems.push(`DAMAGED: ${String(whole)}`)
+  if (prepare('PRAGMA foreign_key_check').all().length > 0) problems.push('DAMAGED: foreign keys')
+}
+
+const STORES = `SELECT t.store_key, store_token, store_meta, size, digest, store_file, d.value
+  FROM sync_store t LEFT JOIN store_data d ON d.id = t.store_data`
+const PERMISSIONS = `SELECT a.id, p.permission, t.store_meta FROM account_permission p
+  JOIN sync_account a ON a.number = p.sync_account_id JOIN sync_store t USING (store_key)`
+
+const nameIn = (meta: unknown): string => String(meta).split(':')[0] ?? ''
+
+interface Reading {
+  recorded: Recorded
+  found: Found
+  read: (path: string) => Buffer | undefined
+}
+
+function readRows({ prepare }: Connection, { recorded, found: { observed } }: Reading): void {
+  for (const row of prepare('SELECT id, disabled FROM sync_account WHERE dead = 0').all()) {
+    observed.set(`account ${String(row['id'])}`, row['disabled'] === 0 ? 'enabled' : 'disabled')
+  }
+  const sessions = 'SELECT s.token, a.id FROM sync_session s JOIN sync_account a ON a.number = s.id'
+  for (const row of prepare(sessions).all()) {
+    observed.set(`session ${String(row['token'])}`, String(row['id']))
+  }
+  for (const { token } of prepare('SELECT token FROM invitation').all()) {
+    // One that nobody was told of may be there.
+    const subject = `invitation ${String(token)}`
+    if (recorded.versions[subject] !== undefined) observed.set(subject, 'good')
+  }
+  for (const row of prepare(PERMISSIONS).all()) {
+    const subject = `permission ${nameIn(row['store_meta'])} ${String(row['id'])}`
+    observed.set(subject, String(row['permission']))
+  }
+}
+
+function readValues(
+  { prepare }: Connection,
+  { recorded, found: { observed, problems }, read: readFile }: Reading,
+): void {
+  for (const row of prepare(STORES).all()) {
+    const { store_meta: meta, store_token: token, store_file: file } = row
+    observed.set(`store ${nameIn(meta)}`, `${String(meta)} ${String(token)}`)
+    const inline = row['value'] as Uint8Array
+    const value = file === null ? inline : readFile(`blobs/${String(file)}`)
+    const sum = value && createHash('sha256').update(value).digest()
+    const isWhole =
+      sum?.equals(row['digest'] as Uint8Array) === true &&
+      value?.length === row['size'] &&
+      sum.toString('hex') === recorded.digests[String(meta)]
+    if (isWhole) continue
+    problems.push(`NOT WHOLE: the ${file === null ? 'row' : 'file'} of ${String(meta)}`)
+  }
+}
+
+const NAMED = `SELECT 1 FROM sync_store WHERE store_file = ?1
+  UNION ALL SELECT 1 FROM blob_garbage WHERE store_file = ?1`
+
+const isNamed = ({ prepare }: Connection, file: string): boolean =>
+  prepare(NAMED).get(file) !== undefined
+
+const read = (path: string): Buffer | undefined =>
+  statSync(path, { throwIfNoEntry: false })?.isFile() === true ? readFileSync(path) : undefined
+
+const list = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
+
+const SUMS: [string, string][] = [
+  [
+    'quotas',
+    `SELECT count(*) AS wrong FROM sync_account a WHERE used <> (
+       SELECT coalesce(sum(t.size), 0) FROM account_permission p JOIN sync_store t USING (store_key)
+       WHERE p.sync_account_id = a.number AND p.permission = 'OWN')`,
+  ],
+  [
+    'totals',
+    `SELECT count(*) AS wrong FROM node WHERE stores <> (SELECT count(*) FROM sync_store)
+       OR bytes <> (SELECT coalesce(sum(size), 0) FROM sync_store)
+       OR garbage <> (SELECT count(*) FROM blob_garbage)`,
+  ],
+  [
+    'small values',
+    `SELECT count(*) AS wrong FROM store_data d
+     WHERE NOT EXISTS (SELECT 1 FROM sync_store WHERE store_data = d.id)`,
+  ],
+  [
+    'positions in feeds',
+    `SELECT count(*) AS wrong FROM account_permission
+     WHERE change_seq > (SELECT seq FROM node) OR change_seq = 0`,
+  ],
+]
+
+function checkSums({ prepare }: Connection, { problems }: Found): void {
+  for (const [what, query] of SUMS) {
+    if (prepare(query).get()?.['wrong'] !== 0) problems.push(`WRONG SUMS: ${what}`)
+  }
+}
+
+/** Each feed tells what the rows say, from the beginning and from the cursors that clients had. */
+async function checkFeeds(
+  deps: FeedDeps,
+  { recorded, found, when }: { recorded: Recorded; found: Found; when: Mark },
+): Promise<void> {
+  for (const { user, token } of recorded.people) {
+    if (found.observed.get(`session ${digest(token)}`) === undefined) continue
+    const { rows } = await deps.database.execute({
+      sql: 'SELECT number, key_salt FROM sync_account WHERE id = ?',
+      args: [user],
+    })
+    const self = {
+      token: digest(token),
+      account: Number(rows[0]?.['number']),
+      keySalt: rows[0]?.['key_salt'] as unknown as Uint8Array,
+    }
+    const whole = new Map<string, string>()
+    apply(whole, await readOn(deps, self, await change.beginning(deps)))
+    const { rows: held } = await deps.database.execute({
+      sql: `SELECT store_key, p.permission, store_token FROM account_permission p
+        JOIN sync_store USING (store_key) WHERE sync_account_id = ?`,
+      args: [self.account],
+    })
+    const rowsSay = held.map((row): [string, string] => [
+      String(row['store_key']),
+      `${String(row['permission'])} ${String(row['store_token'])}`,
+    ])
+    const differs = differenceOf(whole, new Map(rowsSay))
+    if (differs !== null) found.problems.push(`FEED: it does not tell of ${differs}`)
+    const earlier = recorded.cursors.filter((one) => one.user === user && one.at <= when)
+    for (const one of earlier.slice(-CURSORS_TRIED)) {
+      await checkCursor(deps, self, { one, whole, when, problems: found.problems })
+    }
+  }
+}
+
+type Self = Parameters<typeof change.part>[1]
+
+async function readOn(
+  deps: FeedDeps,
+  self: Self,
+  since: cursor.Position,
+): Promise<Parameters<typeof apply>[1]> {
+  const changes: Parameters<typeof apply>[1] = []
+  for (let position = since; ;) {
+    const part = await change.part(deps, self, position, { limit: 1000, withData: false })
+    changes.push(...part.entries.map((entry) => entry.change))
+    ;({ position } = part)
+    if (!part.more) return changes
+  }
+}
+
+async function checkCursor(
+  deps: FeedDeps,
+  self: Self,
+  {
+    one,
+    whole,
+    when,
+    problems,
+  }: { one: Cursor; whole: Map<string, string>; when: Mark; problems: string[] },
+): Promise<void> {
+  let position: cursor.Position
+  try {
+    position = await cursor.open(deps, self, one.cursor)
+  } catch (error) {
+    if (!(error instanceof SyncError) || error.code !== 'FEED01') throw error
+    if (when < one.lostFrom) problems.push('FEED: a cursor is ahead of what is there')
+    return
+  }
+  const known = new Map(one.known)
+  apply(known, await readOn(deps, self, position))
+  const differs = differenceOf(known, whole)
+  if (differs !== null) problems.push(`FEED: a cursor skips ${differs}`)
+}
+
+function differenceOf(
+  one: ReadonlyMap<string, string>,
+  other: ReadonlyMap<string, string>,
+): string | null {
+  for (const key of new Set([...one.keys(), ...other.keys()])) {
+    if (one.get(key) !== other.get(key)) {
+      return `${key}: ${one.get(key) ?? 'nothing'}, not ${other.get(key) ?? 'nothing'}`
+    }
+  }
+  return null
+}

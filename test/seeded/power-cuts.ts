@@ -1,0 +1,150 @@
+// Owns the seeded bugs that take a power cut to be seen: each leaves out, or does too late, a step by
+// which data gets onto the disk.
+import type { SeededBug } from './bugs.ts'
+
+const WRITER = 'src/database/writer.ts'
+const SQLITE = 'src/database/sqlite.ts'
+
+const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
+  {
+    name: 'a commit is not synced',
+    edits: [{ file: SQLITE, find: 'synchronous = FULL', replace: 'synchronous = OFF' }],
+  },
+  {
+    name: 'a commit is synced with the next checkpoint',
+    edits: [{ file: SQLITE, find: 'synchronous = FULL', replace: 'synchronous = NORMAL' }],
+  },
+  {
+    name: 'a commit is answered before it is made',
+    edits: [
+      {
+        file: WRITER,
+        find: '  const failure = commit()\n',
+        // All but the first two, which the start itself reads back.
+        replace: `  if (group.every(({ id }) => id > 2)) send({ answers, touched: [] })
+  const failure = commit()\n`,
+      },
+    ],
+  },
+  {
+    name: 'a checkpoint is not synced',
+    edits: [
+      {
+        file: SQLITE,
+        find: "  const row = prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }\n",
+        replace: `  prepare('PRAGMA synchronous = OFF').run()
+  const row = prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }
+  prepare('PRAGMA synchronous = FULL').run()\n`,
+      },
+    ],
+  },
+  {
+    name: 'a start throws the log away',
+    edits: [
+      {
+        file: WRITER,
+        find: '  connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })\n',
+        replace: `  if (checkpointFirst) {
+    try {
+      unlinkSync(\`\${path}-wal\`)
+    } catch {}
+  }
+  connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })\n`,
+      },
+    ],
+  },
+  {
+    name: 'a file is not synced',
+    edits: [
+      {
+        file: 'src/blobs/disk.ts',
+        find: '      await sync(() => file.datasync())\n      await entry\n',
+        replace: '      await entry\n',
+      },
+    ],
+  },
+  {
+    name: 'a folder is not synced after a file was made in it',
+    edits: [
+      { file: 'src/blobs/disk.ts', find: 'sync(syncEntry)', replace: 'sync(async () => {})' },
+    ],
+  },
+  {
+    name: 'a row is written before its file',
+    edits: [
+      {
+        file: 'src/value.ts',
+        find: '    await upload?.finish()\n',
+        replace: '    void upload?.finish()\n',
+      },
+    ],
+  },
+  {
+    name: 'a superseded file goes before the commit',
+    edits: [
+      {
+        file: 'src/store.ts',
+        find: '  const token = unique(deps.random)\n',
+        replace: `  const token = unique(deps.random)
+  if (before?.file) await deps.blobs.remove(before.file)\n`,
+      },
+    ],
+  },
+  {
+    name: 'the secret is not synced',
+    edits: [{ file: 'src/secret.ts', find: '    await file.sync()\n', replace: '' }],
+  },
+  {
+    name: 'a migration is not one transaction',
+    edits: [
+      {
+        file: 'src/database/migrate.ts',
+        find: '  await database.batch(\n    missing.flatMap(',
+        replace: '  for (const statement of missing.flatMap(',
+      },
+      {
+        file: 'src/database/migrate.ts',
+        find: "      sql('UPDATE node SET schema = ?', [number]),\n    ]),\n    'write',\n  )\n",
+        replace:
+          "      sql('UPDATE node SET schema = ?', [number]),\n    ])) await database.batch([statement], 'write')\n",
+      },
+    ],
+  },
+  {
+    name: 'the copy from before an upgrade is not synced',
+    edits: [{ file: 'src/upgrade.ts', find: '    await syncFile(unfinished)\n', replace: '' }],
+  },
+  {
+    name: 'a rollback copies over the database',
+    edits: [
+      {
+        file: 'src/upgrade.ts',
+        find: '        await replace(path, copy)\n',
+        replace: `        const { copyFile } = await import('node:fs/promises')
+        await copyFile(copy, path)
+        await syncFolder(root)\n`,
+      },
+    ],
+  },
+  {
+    name: 'a backup is not synced',
+    edits: [{ file: 'src/commands/output.ts', find: '      await file.sync()\n', replace: '' }],
+  },
+  {
+    name: 'what is restored is not synced',
+    edits: [
+      {
+        file: 'src/restore.ts',
+        find: '    await file.sync().catch((error: Error) => (failure ??= error))\n',
+        replace: '',
+      },
+    ],
+  },
+]
+
+export const powerCutBugs: SeededBug[] = bugs.map(({ name, edits }) => ({
+  name: `power cut: ${name}`,
+  edits,
+  test: 'powercut',
+  notices: 'loses nothing that was acknowledged',
+}))
