@@ -74,10 +74,12 @@ export function planCuts(
 }
 
 const CHUNK = 64 * 1024
+const ZEROS = Buffer.alloc(CHUNK)
 
 /** What a disk holds after so many entries, in memory; it is only ever written to. */
 export function openBase({ entries, file }: BlockLog) {
   const chunks = new Map<number, Buffer>()
+  const changed = new Set<number>()
   let applied = 0
 
   function write({ at, length, data, isDiscard }: Entry): void {
@@ -90,6 +92,7 @@ export function openBase({ entries, file }: BlockLog) {
         chunk = Buffer.alloc(CHUNK)
         chunks.set(number, chunk)
       }
+      changed.add(number)
       if (isDiscard) chunk?.fill(0, offset, offset + part)
       else readSync(file, chunk as Buffer, offset, part, data + done)
       done += part
@@ -100,8 +103,10 @@ export function openBase({ entries, file }: BlockLog) {
     advance(to: number): void {
       for (; applied < to; applied++) write(entries[applied] as Entry)
     },
-    /** Makes a file of it; what was never written is a hole. */
+    /** Makes a file of it; what is all zeros is a hole. */
     copyTo(path: string, bytes: number): void {
+      for (const number of changed) if (chunks.get(number)?.equals(ZEROS)) chunks.delete(number)
+      changed.clear()
       const image = openSync(path, 'w')
       ftruncateSync(image, bytes)
       for (const [number, chunk] of chunks) writeSync(image, chunk, 0, CHUNK, number * CHUNK)

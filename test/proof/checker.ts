@@ -19,9 +19,9 @@ import { verify } from '../../src/verify.ts'
 import { install } from '../helpers/executable.ts'
 import { SCHEMA } from '../helpers/newer.ts'
 import { applyTail, flushedAt, openBase, openLog as openBlockLog, type Cut } from './block-log.ts'
-import { mount, unmount } from './disk.ts'
+import { openMounter } from './disk.ts'
 import { compare, type Mark, type Observed, type Recorded } from './history.ts'
-import { observe, type Found } from './observe.ts'
+import { digestOf, nothingFound, observe, type Found } from './observe.ts'
 import { PROGRAM, type Recording } from './recording.ts'
 import { Refused, lookAround, type Person } from './workload.ts'
 
@@ -49,9 +49,14 @@ export interface Verdict {
 }
 
 /** What stands in a folder, by path; folders end with a slash. */
-type Tree = Map<string, Buffer>
+type Tree = Map<string, Content>
 
-const EMPTY = Buffer.alloc(0)
+interface Content {
+  size: number
+  read(): Buffer
+}
+
+const EMPTY: Content = { size: 0, read: () => Buffer.alloc(0) }
 
 function readTree(at: string, prefix = '', tree: Tree = new Map()): Tree {
   for (const entry of readdirSync(join(at, prefix), { withFileTypes: true })) {
@@ -60,9 +65,14 @@ function readTree(at: string, prefix = '', tree: Tree = new Map()): Tree {
       tree.set(`${path}/`, EMPTY)
       readTree(at, `${path}/`, tree)
       // What is in the reserve is of no interest to anybody.
-    } else tree.set(path, /\/reserve(\.new)?$/.test(path) ? EMPTY : readFileSync(join(at, path)))
+    } else tree.set(path, /\/reserve(\.new)?$/.test(path) ? EMPTY : contentOf(join(at, path)))
   }
   return tree
+}
+
+function contentOf(path: string): Content {
+  let content: Buffer | undefined
+  return { size: statSync(path).size, read: () => (content ??= readFileSync(path)) }
 }
 
 function within(tree: Tree, folder: string): Tree {
@@ -74,11 +84,15 @@ function within(tree: Tree, folder: string): Tree {
   )
 }
 
-function digestOf(tree: Tree): string {
+const isValue = (path: string): boolean => path.startsWith('blobs/')
+
+/** Of all but what is in the values, of which only those are read that a row names. */
+function digestOfTree(tree: Tree): string {
   const sha1 = createHash('sha1')
   for (const path of [...tree.keys()].sort()) {
-    const content = tree.get(path) as Buffer
-    sha1.update(`${path} ${content.length}\n`).update(content)
+    const content = tree.get(path) as Content
+    sha1.update(`${path} ${content.size}\n`)
+    if (!isValue(path)) sha1.update(content.read())
   }
   return sha1.digest('hex')
 }
@@ -91,7 +105,7 @@ function place(tree: Tree, at: string): void {
     if (path.endsWith('/')) mkdirSync(join(at, path), { recursive: true })
     else {
       mkdirSync(dirname(join(at, path)), { recursive: true })
-      writeFileSync(join(at, path), content)
+      writeFileSync(join(at, path), content.read())
     }
   }
 }
@@ -113,6 +127,7 @@ export async function check(job: Job): Promise<Verdict> {
     problems: [],
   }
   const judge = openJudge(job, verdict)
+  const { mount, unmount, close } = openMounter()
   for (const cut of cuts) {
     const from = flushedAt(log, cut.at)
     base.advance(from)
@@ -122,14 +137,12 @@ export async function check(job: Job): Promise<Verdict> {
     applyTail(log, statePath, { cut, from })
     let problems: string[]
     try {
-      mount(recording.fileSystem, statePath, mounted)
-      let tree: Tree
+      await mount(recording.fileSystem, statePath, mounted)
       try {
-        tree = readTree(mounted)
+        problems = await judge(readTree(mounted), cut.at)
       } finally {
-        unmount(recording.fileSystem, mounted)
+        await unmount(recording.fileSystem, mounted)
       }
-      problems = await judge(tree, cut.at)
     } catch (error) {
       problems = [`${(error as Error).name}: ${(error as Error).message}`]
     }
@@ -138,6 +151,7 @@ export async function check(job: Job): Promise<Verdict> {
     for (const problem of problems) verdict.problems.push({ cut, problem })
     if (verdict.problems.length >= mostProblems) break
   }
+  close()
   return verdict
 }
 
@@ -161,21 +175,22 @@ function openJudge(job: Job, verdict: Verdict) {
 
   async function judgeData(tree: Tree, when: Mark): Promise<string[]> {
     if (tree.size === 0) return compare(recorded, new Map(), { from: when, to: when })
-    const digest = digestOf(tree)
-    const { observed, problems } = await once(`data ${digest}`, () => {
+    const digest = digestOfTree(tree)
+    const { observed, problems, files } = await once(`data ${digest}`, () => {
       verdict.folders++
       return lookAt(tree, { when, cursors: true, draw: parseInt(digest.slice(0, 8), 16) })
     })
     const wrong = compare(recorded, observed, { from: when, to: when })
-    for (const [path, content] of tree) {
+    for (const [path, { read }] of tree) {
       if (!/^before-schema-\d+\.db$/.test(path)) continue
-      wrong.push(...(await once(`copy ${sha1(content)}`, async () => lookAtCopy(content, work))))
+      wrong.push(...(await once(`copy ${sha1(read())}`, async () => lookAtCopy(read(), work))))
     }
-    return [...problems, ...wrong]
+    return [...problems, ...wrong, ...damagedIn(tree, files)]
   }
 
-  async function judgeBackup(content: Buffer | undefined, when: Mark): Promise<string[]> {
-    if (content === undefined) return when >= backup.sure ? ['LOST: a backup that was made'] : []
+  async function judgeBackup(file: Content | undefined, when: Mark): Promise<string[]> {
+    if (file === undefined) return when >= backup.sure ? ['LOST: a backup that was made'] : []
+    const content = file.read()
     return once(`backup ${sha1(content)}`, async () => {
       const path = `${work}.tar.zst`
       writeFileSync(path, content)
@@ -192,7 +207,7 @@ function openJudge(job: Job, verdict: Verdict) {
   /** It is not there, or says that it is unfinished, or is whole. */
   async function judgeRestored(tree: Tree, when: Mark): Promise<string[]> {
     if (tree.size === 0) return when >= restored.sure ? ['LOST: what was restored'] : []
-    const found = await once(`restored ${digestOf(tree)}`, () => {
+    const found = await once(`restored ${digestOfTree(tree)}`, () => {
       verdict.restored++
       return lookAt(tree, { when, cursors: false, draw: 0 })
     })
@@ -200,7 +215,7 @@ function openJudge(job: Job, verdict: Verdict) {
     if (!isWhole && when >= restored.sure)
       return [`LOST: what was restored: ${found.problems.join()}`]
     if (!isWhole) return found.problems.filter((problem) => !problem.includes('A restore into'))
-    return compare(recorded, found.observed, backup)
+    return [...compare(recorded, found.observed, backup), ...damagedIn(tree, found.files)]
   }
 
   return async (tree: Tree, when: Mark): Promise<string[]> => [
@@ -209,6 +224,11 @@ function openJudge(job: Job, verdict: Verdict) {
     ...(await judgeRestored(within(tree, restored.name), when)),
   ]
 }
+
+const damagedIn = (tree: Tree, files: ReadonlyMap<string, string>): string[] =>
+  [...files]
+    .filter(([file, digest]) => digestOf(tree.get(`blobs/${file}`)?.read()) !== digest)
+    .map(([file]) => `NOT WHOLE: the file ${file}`)
 
 const sha1 = (content: Buffer): string => createHash('sha1').update(content).digest('hex')
 
@@ -227,8 +247,10 @@ async function look(tree: Tree, looking: Looking): Promise<Found> {
   const { job, verdict, work, recorded, when, cursors, draw } = looking
   const options = { when, recover: true, cursors }
   if (draw % job.startEvery !== 0) {
-    place(new Map([...tree].filter(([path]) => !path.startsWith('blobs/'))), work)
-    if (schemaOf(tree, work) === SCHEMA) return observe(work, recorded, { ...options, tree })
+    place(new Map([...tree].filter(([path]) => !isValue(path))), work)
+    if (schemaOf(tree, work) === SCHEMA) {
+      return observe(work, recorded, { ...options, hasFiles: false })
+    }
   }
   place(tree, work)
   const isProgram = draw % job.programEvery === 0 && draw !== 0
@@ -238,7 +260,7 @@ async function look(tree: Tree, looking: Looking): Promise<Found> {
   const seen = isProgram
     ? await runProgram(work, recorded)
     : await runServer(work, { recorded, problems })
-  if (seen === null) return { observed: new Map(), problems, leftOver: [], trashed: 0 }
+  if (seen === null) return nothingFound(problems)
   const found = await observe(work, recorded, options)
   found.problems.push(...problems, ...compareSeen(seen, found.observed))
   if (found.leftOver.length > 0) found.problems.push(`LEAKED: ${found.leftOver.join()}`)
@@ -247,7 +269,7 @@ async function look(tree: Tree, looking: Looking): Promise<Found> {
 
 /** Undefined for what only a start can make data of. */
 function schemaOf(tree: Tree, work: string): unknown {
-  const hasBoth = tree.has('secret') && (tree.get('sync-node.db')?.length ?? 0) > 0
+  const hasBoth = tree.has('secret') && (tree.get('sync-node.db')?.size ?? 0) > 0
   if (!hasBoth || tree.has('restoring')) return undefined
   const database = new DatabaseSync(join(work, 'sync-node.db'))
   try {

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   readSync,
   rmSync,
   statSync,
@@ -14,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 
 export const FILE_SYSTEMS = ['ext4', 'xfs', 'btrfs'] as const
@@ -54,13 +56,37 @@ function run([program = '', ...args]: string[]): void {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${error?.message ?? stderr}`)
 }
 
-export const mount = (fileSystem: FileSystem, image: string, at: string): void =>
-  run(['mount', '-t', fileSystem, '-o', OPTIONS[fileSystem], image, at])
+const mounting = (fileSystem: FileSystem, image: string, at: string): string[] => [
+  'mount',
+  '-t',
+  fileSystem,
+  '-o',
+  OPTIONS[fileSystem],
+  image,
+  at,
+]
 
-export function unmount(fileSystem: FileSystem, at: string): void {
-  run(['umount', at])
-  // It remembers the newest copy, and would refuse an older one.
-  if (fileSystem === 'btrfs') run(['btrfs', 'device', 'scan', '--forget'])
+/** Mounts and unmounts through a shell of its own: a large process takes long to make another. */
+export function openMounter() {
+  const shell = spawn('sh', { stdio: ['pipe', 'pipe', 'inherit'] })
+  const answers = createInterface(shell.stdout)[Symbol.asyncIterator]()
+  async function ask(...commands: string[][]): Promise<void> {
+    const line = commands.map((words) => words.join(' ')).join(' && ')
+    shell.stdin.write(`${line} && echo done || echo failed\n`)
+    const { value } = await answers.next()
+    if (value !== 'done') throw new Error(`${line}: ${String(value)}`)
+  }
+  return {
+    mount: (fileSystem: FileSystem, image: string, at: string): Promise<void> =>
+      ask(mounting(fileSystem, image, at)),
+    unmount: (fileSystem: FileSystem, at: string): Promise<void> =>
+      // btrfs remembers the newest copy, and would refuse an older one.
+      ask(
+        ['umount', at],
+        ...(fileSystem === 'btrfs' ? [['btrfs', 'device', 'scan', '--forget']] : []),
+      ),
+    close: (): void => void shell.stdin.end(),
+  }
 }
 
 /** A folder in memory, and what has to be taken down with it, last made first. */
@@ -81,12 +107,9 @@ export function openPlace(): Place {
       if (isClosed) return
       isClosed = true
       process.off('exit', place.close)
-      for (const undo of undos.reverse()) {
-        try {
-          undo()
-        } catch (error) {
-          console.error((error as Error).message)
-        }
+      for (const undo of undos.reverse()) undo()
+      for (const [, at = ''] of readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+)/gm)) {
+        if (at.startsWith(`${folder}/`)) spawnSync('umount', ['-l', at], { stdio: 'ignore' })
       }
       rmSync(folder, { recursive: true, force: true })
     },
@@ -130,19 +153,13 @@ export async function openDisk(
     stdio: 'ignore',
   })
   const ended = new Promise<void>((resolve) => daemon.once('close', () => resolve()))
-  let isMounted = false
-  place.onClose(() => {
-    if (isMounted) unmount(fileSystem, at)
-    daemon.kill('SIGKILL')
-    spawnSync('umount', ['-l', exported], { stdio: 'ignore' })
-  })
+  place.onClose(() => void daemon.kill('SIGKILL'))
   while (statSync(exported).size === 0) {
     if (daemon.exitCode !== null) throw new Error('qemu-storage-daemon does not run')
     await pause(10)
   }
   run([...MAKE[fileSystem], exported])
-  mount(fileSystem, exported, at)
-  isMounted = true
+  run(mounting(fileSystem, exported, at))
   run(['sync', '-f', at])
   const file = openSync(log, 'r')
   const count = Buffer.alloc(8)
@@ -155,8 +172,7 @@ export async function openDisk(
       return Number(count.readBigUInt64LE())
     },
     async close() {
-      unmount(fileSystem, at)
-      isMounted = false
+      run(['umount', at])
       closeSync(file)
       daemon.kill('SIGTERM')
       await ended

@@ -1,6 +1,6 @@
 // Owns looking at a data folder after a crash: all that it holds, by subject, and whatever does not
 // agree in it. The database is opened and recovered as the server's writer does it.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as change from '../../src/change.ts'
@@ -19,6 +19,8 @@ export interface Found {
   observed: Map<string, string>
   /** What is wrong whatever had been acknowledged. */
   problems: string[]
+  /** By the names of the files of values, the SHA-256 that each must have. */
+  files: Map<string, string>
   /** Files in blobs/ that nothing names, and how many are in trash/. */
   leftOver: string[]
   trashed: number
@@ -29,12 +31,23 @@ type FeedDeps = Pick<Deps, 'clock' | 'database' | 'keys' | 'log'>
 const log = openLog({ logLevel: 'silent' })
 const CURSORS_TRIED = 3
 
+export const nothingFound = (problems: string[] = []): Found => ({
+  observed: new Map(),
+  problems,
+  files: new Map(),
+  leftOver: [],
+  trashed: 0,
+})
+
+export const digestOf = (value: Uint8Array | undefined): string | undefined =>
+  value && hash('sha256', value, 'hex')
+
 interface Options {
   when: Mark
   recover: boolean
   cursors: boolean
-  /** The values by their paths, where they do not stand in the folder. */
-  tree?: ReadonlyMap<string, Buffer>
+  /** False where the files of values do not stand in the folder: `files` says what they must be. */
+  hasFiles?: boolean
 }
 
 /**
@@ -44,9 +57,9 @@ interface Options {
 export async function observe(
   root: string,
   recorded: Recorded,
-  { when, recover, cursors, tree }: Options,
+  { when, recover, cursors, hasFiles = true }: Options,
 ): Promise<Found> {
-  const found: Found = { observed: new Map(), problems: [], leftOver: [], trashed: 0 }
+  const found = nothingFound()
   const secret = readSecret(root)
   if (typeof secret !== 'string') return { ...found, problems: ['the secret is lost'] }
   const keys = deriveKeys(secret)
@@ -57,13 +70,15 @@ export async function observe(
     const check = connection.prepare('SELECT secret_check FROM node').get()?.['secret_check']
     if (check !== keys.check) found.problems.push('the secret is not the one of the data')
     if (recover) lookForDamage(connection, found)
-    const reading = {
-      recorded,
-      found,
-      read: (path: string) => (tree === undefined ? read(join(root, path)) : tree.get(path)),
+    readRows(connection, { recorded, found })
+    readValues(connection, { recorded, found })
+    if (hasFiles) {
+      for (const [file, digest] of found.files) {
+        if (digestOf(read(join(root, 'blobs', file))) !== digest) {
+          found.problems.push(`NOT WHOLE: the file ${file}`)
+        }
+      }
     }
-    readRows(connection, reading)
-    readValues(connection, reading)
     found.leftOver = list(join(root, 'blobs')).filter((name) => !isNamed(connection, name))
     found.trashed = list(join(root, 'trash')).length
     checkSums(connection, found)
@@ -94,7 +109,6 @@ const nameIn = (meta: unknown): string => String(meta).split(':')[0] ?? ''
 interface Reading {
   recorded: Recorded
   found: Found
-  read: (path: string) => Buffer | undefined
 }
 
 function readRows({ prepare }: Connection, { recorded, found: { observed } }: Reading): void {
@@ -116,22 +130,17 @@ function readRows({ prepare }: Connection, { recorded, found: { observed } }: Re
   }
 }
 
-function readValues(
-  { prepare }: Connection,
-  { recorded, found: { observed, problems }, read: readFile }: Reading,
-): void {
+function readValues({ prepare }: Connection, { recorded, found }: Reading): void {
   for (const row of prepare(STORES).all()) {
     const { store_meta: meta, store_token: token, store_file: file } = row
-    observed.set(`store ${nameIn(meta)}`, `${String(meta)} ${String(token)}`)
-    const inline = row['value'] as Uint8Array
-    const value = file === null ? inline : readFile(`blobs/${String(file)}`)
-    const sum = value && createHash('sha256').update(value).digest()
+    found.observed.set(`store ${nameIn(meta)}`, `${String(meta)} ${String(token)}`)
+    const digest = Buffer.from(row['digest'] as Uint8Array).toString('hex')
+    const inline = row['value'] as Uint8Array | null
+    const isOurs = digest === recorded.digests[String(meta)]
     const isWhole =
-      sum?.equals(row['digest'] as Uint8Array) === true &&
-      value?.length === row['size'] &&
-      sum.toString('hex') === recorded.digests[String(meta)]
-    if (isWhole) continue
-    problems.push(`NOT WHOLE: the ${file === null ? 'row' : 'file'} of ${String(meta)}`)
+      file !== null || (digestOf(inline ?? undefined) === digest && inline?.length === row['size'])
+    if (!isOurs || !isWhole) found.problems.push(`NOT WHOLE: the row of ${String(meta)}`)
+    if (file !== null) found.files.set(String(file), digest)
   }
 }
 
