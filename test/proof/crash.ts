@@ -113,13 +113,13 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
 async function writeAndKill(server: Server, context: Context, people: Person[]): Promise<void> {
   const { random, mark } = context
   let isOver = false
-  const writing = work(context, people, () => isOver).finally(() => {
-    isOver = true
-  })
+  const writing = work(context, people, () => isOver)
+  const ended = writing.catch(() => undefined).then(() => (isOver = true))
   // However fast the machine is, some are killed at their first writes and some later.
   const until = mark() + random(MOST_STEPS)
   while (mark() < until && !isOver) await pause(random(MOST_PAUSE_MS))
   await server.stop('SIGKILL')
+  await ended
   await writing
 }
 

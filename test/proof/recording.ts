@@ -167,6 +167,7 @@ async function crash(
   { people, afterMs, start }: { people: Person[]; afterMs: number; start: () => Promise<void> },
 ): Promise<void> {
   const writing = work(context, people, () => false)
+  writing.catch(() => undefined)
   await pause(LEAST_MS + afterMs)
   await server.stop('SIGKILL')
   await writing

@@ -1,6 +1,6 @@
 // Owns the list of seeded bugs: each takes one promise of the server away, and names the tests that
 // have to notice.
-import { powerCutBugs } from './power-cuts.ts'
+import { crashBugs, powerCutBugs } from './power-cuts.ts'
 
 export interface SeededBug {
   name: string
@@ -732,4 +732,5 @@ export const seededBugs: SeededBug[] = [
     notices: 'takes nothing with it that was made anew under a name that died with it',
   },
   ...powerCutBugs,
+  ...crashBugs,
 ]

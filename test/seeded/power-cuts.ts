@@ -1,10 +1,18 @@
-// Owns the seeded bugs that a power cut has to show: each leaves out, or does too late, a step by which
+// Owns the seeded bugs that a power cut, or kill -9, has to show: each leaves out, or does too late, a step by which
 // data gets onto the disk. (That a folder is synced is not among them: ext4, xfs and btrfs write the
 // entry of a new file when that is synced. test/durability.test.ts sees the call.)
 import type { SeededBug } from './bugs.ts'
 
 const WRITER = 'src/database/writer.ts'
 const SQLITE = 'src/database/sqlite.ts'
+
+const EARLY: SeededBug['edits'][number] = {
+  file: WRITER,
+  find: '  const failure = commit()\n',
+  // All but the first two, which the start itself reads back.
+  replace: `  if (group.every(({ id }) => id > 2)) send({ answers, touched: [] })
+  const failure = commit()\n`,
+}
 
 const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
   {
@@ -15,18 +23,7 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
     name: 'a commit is synced with the next checkpoint',
     edits: [{ file: SQLITE, find: 'synchronous = FULL', replace: 'synchronous = NORMAL' }],
   },
-  {
-    name: 'a commit is answered before it is made',
-    edits: [
-      {
-        file: WRITER,
-        find: '  const failure = commit()\n',
-        // All but the first two, which the start itself reads back.
-        replace: `  if (group.every(({ id }) => id > 2)) send({ answers, touched: [] })
-  const failure = commit()\n`,
-      },
-    ],
-  },
+  { name: 'a commit is answered before it is made', edits: [EARLY] },
   {
     name: 'a checkpoint is not synced',
     edits: [
@@ -70,7 +67,7 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
       {
         file: 'src/value.ts',
         find: '    await upload?.finish()\n',
-        replace: '    void upload?.finish()\n',
+        replace: '    setTimeout(() => void upload?.finish(), 30)\n',
       },
     ],
   },
@@ -137,9 +134,40 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
   },
 ]
 
+const afterCrash: Pick<SeededBug, 'name' | 'edits'>[] = [
+  { name: 'a commit is answered before it is made', edits: [EARLY] },
+  {
+    name: 'unfinished uploads stay',
+    edits: [
+      {
+        file: 'src/housekeeping.ts',
+        find: '    if (await deps.blobs.moveToTrash(',
+        replace: '    if (file === null && await deps.blobs.moveToTrash(',
+      },
+    ],
+  },
+  {
+    name: 'a start sets aside what rows name',
+    edits: [
+      {
+        file: 'src/housekeeping.ts',
+        find: 'WHERE NOT EXISTS (SELECT 1 FROM sync_store WHERE store_file = f.value)\n           AND ',
+        replace: 'WHERE ',
+      },
+    ],
+  },
+]
+
 export const powerCutBugs: SeededBug[] = bugs.map(({ name, edits }) => ({
   name: `power cut: ${name}`,
   edits,
   test: 'powercut',
   notices: 'loses nothing that was acknowledged',
+}))
+
+export const crashBugs: SeededBug[] = afterCrash.map(({ name, edits }) => ({
+  name: `kill -9: ${name}`,
+  edits,
+  test: 'crash',
+  notices: 'has all that it acknowledged when it starts again',
 }))
