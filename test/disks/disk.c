@@ -29,7 +29,7 @@ enum { OPEN = 1, CREATE = 2, READ = 4, WRITE = 8, SYNC = 16, TRUNCATE = 32, RENA
 struct call { int32_t op, failed; char path[120]; };
 struct dirty { int64_t inode, start, end; };
 
-// As test/proof/disk.ts has it.
+// As test/disks/disk.ts has it.
 static struct control {
   int64_t at;        // the call that fails, counted from 1; 0: none
   int64_t ops;       // which are counted
