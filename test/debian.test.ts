@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { runInMachine, skipWithoutMachine } from './helpers/machine.ts'
+import { OLDER_PACKAGE, runInMachine, skipWithoutMachine } from './helpers/machine.ts'
 
 const PASSWORD = 'correct horse battery'
 
@@ -12,11 +12,6 @@ owners() { find /var/lib/sync-node -printf '%u:%g\\n' | sort -u | xargs echo own
 has() { grep -qF -e "$2" "$1" || { echo "$1 has no $2"; exit 1; }; }
 call() { curl -sS --fail-with-body --retry 50 --retry-all-errors --retry-delay 1 "$@"; echo; }
 login() { call "http://localhost:$1/auth" -d '{"id":"ana","password":"${PASSWORD}"}' >/dev/null; echo logged in; }
-
-cd /tmp
-dpkg-deb --raw-extract /release/sync-node_*_$(dpkg --print-architecture).deb old
-sed -i 's/^Version: .*/Version: 0.0.1/' old/DEBIAN/control
-dpkg-deb -Znone --build old old.deb >/dev/null
 new=$(ls /release/sync-node_*_$(dpkg --print-architecture).deb)
 `
 
@@ -24,8 +19,8 @@ describe('The Debian package', { skip: skipWithoutMachine }, () => {
   it('starts a confined server, and an upgrade keeps data and settings', async (t) => {
     const output = await runInMachine(
       t,
-      `${FUNCTIONS}
-      install old.deb
+      `${FUNCTIONS}${OLDER_PACKAGE}
+      install /tmp/old.deb
       systemctl is-active sync-node
       call http://localhost:8080/account -d '{"id":"ana","password":"${PASSWORD}"}' >/dev/null
       grep -E '^(Uid|NoNewPrivs|CapBnd|Seccomp):' /proc/$(main_pid)/status

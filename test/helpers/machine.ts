@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { temporaryFolder } from './node.ts'
-import { released, without } from './release.ts'
+import { checkout, released, without } from './release.ts'
 
 const UNSHARE = 'unshare'
 
@@ -26,7 +26,7 @@ mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mn
 rm -f /mnt/root/usr/sbin/policy-rc.d
 cp "$1/test.service" /mnt/root/etc/systemd/system/
 exec systemd-nspawn --quiet --directory=/mnt/root --machine=sync-node --register=no --keep-unit \\
-  --private-network --bind="$1:/test" --bind-ro="$2:/release" \\
+  --private-network --bind="$1:/test" --bind-ro="$2:/release" --bind-ro="$3:/checkout" \\
   --boot systemd.unit=test.service systemd.show_status=no`
 
 const UNIT = `[Service]
@@ -34,12 +34,23 @@ Type=oneshot
 ExecStart=/bin/sh -c '/bin/sh -e /test/script >/test/output 2>&1; echo $? >/test/code; systemctl exit'
 `
 
-/** Runs a script of the shell as root, in a machine where it stops at the first error; answers what it said. */
+/** Lines of the shell: /tmp/old.deb is the package of the release, as an older one. */
+export const OLDER_PACKAGE = `
+dpkg-deb --raw-extract /release/sync-node_*_$(dpkg --print-architecture).deb /tmp/old
+sed -i 's/^Version: .*/Version: 0.0.1/' /tmp/old/DEBIAN/control
+dpkg-deb -Znone --build /tmp/old /tmp/old.deb >/dev/null
+rm -r /tmp/old`
+
+/**
+ * Runs a script of the shell as root, in a machine where it stops at the first error; answers what it
+ * said. It has /release, and this /checkout to read.
+ */
 export async function runInMachine(t: TestContext, script: string): Promise<string> {
   const folder = temporaryFolder(t)
   writeFileSync(join(folder, 'test.service'), UNIT)
   writeFileSync(join(folder, 'script'), script)
-  const child = spawn(UNSHARE, ['--mount', 'sh', '-c', BOOT, 'sh', folder, released('.')], {
+  const shell = ['sh', '-c', BOOT, 'sh', folder, released('.'), checkout]
+  const child = spawn(UNSHARE, ['--mount', ...shell], {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: MOST_MS,
     killSignal: 'SIGKILL',
