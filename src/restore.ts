@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { isDeepStrictEqual } from 'node:util'
 import { broken, type Bytes } from './archive.ts'
@@ -15,7 +15,7 @@ import { ownSchema, schemaOf } from './database/inspect.ts'
 import { checkApplied } from './database/migrate.ts'
 import { connect, type Connection } from './database/sqlite.ts'
 import { Refusal } from './errors.ts'
-import { createFolder, syncFolder } from './folder.ts'
+import { createFolder, nearest, syncFolder } from './folder.ts'
 import { DATABASE, SECRET, VALUES, sumsOf, valuesIn, type Manifest } from './manifest.ts'
 import { deriveKeys } from './secret.ts'
 import { openSpace } from './space.ts'
@@ -92,9 +92,8 @@ function isUnused(root: string): boolean {
 }
 
 function checkRoom(root: string, { database, files }: Manifest): void {
-  let folder = root
-  while (!existsSync(folder)) folder = dirname(folder)
-  const missing = database.bytes + files.bytes - openSpace(folder, () => performance.now()).room()
+  const { room } = openSpace(nearest(root), () => performance.now())
+  const missing = database.bytes + files.bytes - room()
   if (missing <= 0) return
   throw new Refusal(
     `There is no room on the disk for ${root}: ${Math.ceil(missing / 2 ** 20)} MiB more are needed.`,

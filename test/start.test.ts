@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { hash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
@@ -16,6 +17,7 @@ import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { sweep } from '../src/housekeeping.ts'
 import { StartError } from '../src/node.ts'
+import { mountSmall } from './helpers/backups.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { install, type Installation } from './helpers/executable.ts'
@@ -25,6 +27,7 @@ import { startReal } from './helpers/real.ts'
 import { remoteClient, signUp } from './helpers/remote.ts'
 import { openWire, type Wire } from './helpers/wire.ts'
 
+const MOUNT = 'mount'
 const LARGE = 100_000
 const HOUR = 3_600_000
 const DAY = 24 * HOUR
@@ -136,6 +139,21 @@ describe('a port in use', () => {
     assert.equal(code, 1)
     assert.match(stderr, /^sync-node: [^\n]*EADDRINUSE[^\n]*\n$/)
     await installed.serve()
+  })
+})
+
+describe('a folder on a disk that is for reading only', () => {
+  it('ends the start with one line that says so, whether the folder is there or not', async (t) => {
+    const disk = mountSmall(t)
+    if (disk === undefined) return
+    mkdirSync(join(disk, 'there'))
+    execFileSync(MOUNT, ['-o', 'remount,ro', disk])
+    for (const name of ['there', 'new', 'new/in it']) {
+      const root = join(disk, name)
+      const { code, stderr } = await endsInTime(fromSource(t).run(['serve'], { STATIC_ROOT: root }))
+      assert.equal(code, 1)
+      assert.match(stderr, /^sync-node: STATIC_ROOT cannot be used: [^\n]*: EROFS: [^\n]*\n$/)
+    }
   })
 })
 
