@@ -37,7 +37,6 @@ const REMEMBERED_MS = new TimeSpan(30, 'd').milliseconds()
 export function limiter(clock: Clock): Limiter {
   const windows = new LRUCache<string, { count: number; until: number }>({ max: MAX_WINDOWS })
   const remembered = new LRUCache<string, number>({ max: MAX_REMEMBERED })
-  const asking = new LRUCache<string, { count: number; until: number }>({ max: MAX_ASKING })
   const inside = new Map<string, number>()
   const idOf = (limit: Limit, key: string): string => `${limit.name} ${key}`
 
@@ -64,13 +63,7 @@ export function limiter(clock: Clock): Limiter {
       check(limit, key, cost)
       current(limit, key).count += cost
     },
-    ask(key) {
-      const now = clock.now()
-      const found = asking.get(key)
-      const count = found !== undefined && found.until > now ? found.count + 1 : 1
-      asking.set(key, { count, until: now + REST_MS })
-      return count
-    },
+    ask: asking(clock),
     refund(limit, key) {
       const window = windows.get(idOf(limit, key))
       if (window === undefined) return
@@ -96,6 +89,17 @@ export function limiter(clock: Clock): Limiter {
       remembered.set(key, clock.now() + REMEMBERED_MS)
     },
     remembers: (key) => (remembered.get(key) ?? 0) > clock.now(),
+  }
+}
+
+function asking(clock: Clock): Limiter['ask'] {
+  const asked = new LRUCache<string, { count: number; until: number }>({ max: MAX_ASKING })
+  return (key) => {
+    const now = clock.now()
+    const found = asked.get(key)
+    const count = found !== undefined && found.until > now ? found.count + 1 : 1
+    asked.set(key, { count, until: now + REST_MS })
+    return count
   }
 }
 

@@ -14,6 +14,7 @@ import {
 const GETS_A_SECOND = 50
 const PEOPLE_EVERY_MS = 1500
 const VICTIMS = 40
+const MOST_UNANSWERED = 300
 const HOME = '198.51.100.1'
 const VALUE = 'x'.repeat(4096)
 
@@ -79,7 +80,7 @@ export async function flood(url: string, options: FloodOptions): Promise<Flooded
   }
 }
 
-/** Each attempt goes out in its time, whatever became of those before it. */
+/** Each attempt goes out in its time, whatever became of those before it, while the machine keeps up. */
 async function attackUntil(
   until: number,
   line: Line,
@@ -100,7 +101,8 @@ async function attackUntil(
     if (answer.status === 401) tried.set(from, (tried.get(from) ?? 0) + 1)
   }
   while (performance.now() < until) {
-    for (; logins < ((performance.now() - began) / 1000) * rate; logins++) {
+    const due = ((performance.now() - began) / 1000) * rate
+    for (; logins < due && running.size < MOST_UNANSWERED; logins++) {
       const one = attempt(logins).finally(() => running.delete(one))
       running.add(one)
     }
