@@ -11,24 +11,26 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { describe, it } from 'node:test'
+import { describe, it, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { expectValues, serveValues } from './helpers/backups.ts'
-import { EXECUTABLE } from './helpers/executable.ts'
+import { EXECUTABLE, install } from './helpers/executable.ts'
 import { takeBack } from './helpers/newer.ts'
 import { startNode, temporaryFolder } from './helpers/node.ts'
+import { block, readme } from './helpers/readme.ts'
+import { checkout } from './helpers/release.ts'
 import { remoteClient } from './helpers/remote.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+/** What the system says: most of it is seen where README.md is followed on a machine. */
+const OF_OTHERS = [
+  'listen EACCES: permission denied :::80',
+  "Unknown key 'RestartSteps' in section [Service], ignoring.",
+  "version `GLIBC_2.28' not found",
+  'libatomic.so.1: cannot open shared object file: No such file or directory',
+  'crypto.subtle is undefined',
+]
 const hasCurl = spawnSync('curl', ['--version']).status === 0
 const skip = hasCurl || process.env['CI'] !== undefined ? false : 'curl is not installed'
-
-/** The commands of a block. */
-function block(name: string): string {
-  const found = new RegExp(`\`\`\`sh ${name}\\n([^]*?)\`\`\``).exec(readme)
-  assert.ok(found, `there is no block ${name}`)
-  return found[1] as string
-}
 
 describe('README.md', { skip }, () => {
   it('has a tour that works as it stands', async (t) => {
@@ -42,30 +44,6 @@ describe('README.md', { skip }, () => {
     assert.match(stdout, /^buy milk$/m)
     assert.match(stdout, /"permission":"READ"/)
     assert.match(stdout, /buy milk and bread$/m)
-  })
-
-  it('explains errors by what the server really says', () => {
-    const section = /\n## Troubleshooting\n([^]*?)\n## /.exec(readme)?.[1] as string
-    const rows = [...section.matchAll(/^\| ([^|]+) \|/gm)].map(([, first = '']) => first)
-    const folder = new URL('../src/', import.meta.url)
-    const names = (readdirSync(folder, { recursive: true }) as string[]).filter((name) =>
-      /^(?:config|node|space|housekeeping|http\/stream|database\/migrate)\.ts$/.test(name),
-    )
-    const source = names.map((name) => readFileSync(new URL(name, folder), 'utf8')).join('\n')
-    let texts = 0
-    let codes = 0
-    for (const row of rows) {
-      for (const [, status, code] of row.matchAll(/(\d{3}) `([A-Z]+\d\d)`/g)) {
-        assert.equal(statusOf(code as ErrorCode), Number(status), row)
-        codes++
-      }
-      for (const [, text = ''] of row.matchAll(/`([^`]* [^`]*)`/g)) {
-        const fixed = text.split('…').filter((part) => part.trim() !== '')
-        for (const part of fixed) assert.ok(source.includes(part.trim()), part)
-        texts++
-      }
-    }
-    assert.ok(texts > 15 && codes > 8, `${texts} ${codes}`)
   })
 
   it('names every setting', () => {
@@ -137,14 +115,111 @@ describe('What README.md says of backups', () => {
     const { url } = await here.serve()
     await expectValues(remoteClient(url, opened), values)
   })
+})
 
-  it('is all tried', () => {
-    const [from, to] = ['## Backup and restore', '## Behind'].map((head) => readme.indexOf(head))
-    const named = [...readme.slice(from, to).matchAll(/^```(.*)\n/gm)].map(([, name]) => name)
-    const tried = ['backup', 'restore', 'by-hand', 'move', 'rollback'].map((name) => `sh ${name}`)
-    assert.deepEqual(
-      named.filter((name) => name !== ''),
-      tried,
+/** The make that is there, which here takes all as made: other tests read what it would make anew. */
+function makeHere(t: TestContext): string[] {
+  const path = join(temporaryFolder(t), 'make')
+  const made = '-o dist/sync-node -o node_modules/.installed'
+  writeFileSync(path, `#!/bin/sh\nexec make -C '${checkout}' ${made} "$@"\n`, { mode: 0o755 })
+  return [path]
+}
+
+/** What people can be told in one line that ends a start, a command or an installation. */
+function messages(): string[] {
+  const thrown = /new (?:Refusal|StartError|ConfigError|CommandError)\(\s*(['"`])([^]*?)\1/g
+  const found: string[] = []
+  const folder = new URL('../src/', import.meta.url)
+  for (const name of readdirSync(folder, { recursive: true }) as string[]) {
+    // These say all there is to say.
+    if (!name.endsWith('.ts') || /^commands\/(?!backup|restore|output)/.test(name)) continue
+    const source = readFileSync(new URL(name, folder), 'utf8')
+    found.push(...[...source.matchAll(thrown)].map(([, , text = '']) => text))
+  }
+  const script = readFileSync(new URL('../scripts/install.sh', import.meta.url), 'utf8')
+  const died = [...script.matchAll(/\bdie (["'])(.*?)\1/g)].map(([, , text = '']) => text)
+  return [...found, ...died]
+}
+
+/** The way of calling it is no trouble. */
+const OF_CALLS = /^(?:there is no option|run it as root|say where|it needs curl)/
+
+describe('The troubleshooting of README.md', () => {
+  const section = /\n## Troubleshooting\n([^]*?)\n## /.exec(readme)?.[1] as string
+  const rows = [...section.matchAll(/^\| ([^|]+) \|/gm)].map(([, first = '']) => first)
+  const excerpts = rows.flatMap((row) =>
+    [...row.matchAll(/`([^`]* [^`]*)`/g)].map(([, text = '']) =>
+      text.split('…').map((part) => part.trim()),
+    ),
+  )
+
+  it('explains errors by what is really said', () => {
+    const folder = new URL('../src/', import.meta.url)
+    const names = (readdirSync(folder, { recursive: true }) as string[]).filter((name) =>
+      name.endsWith('.ts'),
     )
+    const sources = names.map((name) => readFileSync(new URL(name, folder), 'utf8'))
+    const source = [...sources, ...messages(), ...OF_OTHERS].join('\n')
+    for (const part of excerpts.flat()) assert.ok(source.includes(part), part)
+    const codes = rows.flatMap((row) => [...row.matchAll(/(\d{3}) `([A-Z]+\d\d)`/g)])
+    for (const [row, status, code] of codes) {
+      assert.equal(statusOf(code as ErrorCode), Number(status), row)
+    }
+    assert.ok(excerpts.length > 40 && codes.length > 8, `${excerpts.length} ${codes.length}`)
+  })
+
+  it('has every line that ends a start, a backup, a restore, a rollback or an installation', () => {
+    const all = messages().filter((message) => !OF_CALLS.test(message))
+    assert.ok(all.length > 40)
+    const missing = all.filter(
+      (message) => !excerpts.some((parts) => parts.every((part) => message.includes(part))),
+    )
+    assert.deepEqual(missing, [])
+  })
+})
+
+describe('What README.md says first', () => {
+  const commands = [...block('make').matchAll(/^make (.*?) +#/gm)].map(([, words = '']) => words)
+
+  it('is how to run it, and how to test it', () => {
+    assert.deepEqual(commands, ['run', 'test'])
+    assert.equal(block('make').trim().split('\n').length, commands.length)
+  })
+
+  it('starts the server', async (t) => {
+    const here = install(t, makeHere(t))
+    const server = here.launch(['run'], { STATIC_ROOT: here.root })
+    const url = await server.says(/listens on (http:\/\/[^\s",]+)/)
+    assert.equal((await fetch(`${url}/health`)).status, 200)
+    await server.stop()
+  })
+
+  it('runs the tests', async (t) => {
+    // One of them: all would run this one, too.
+    const { code, stdout } = await install(t, makeHere(t)).run(['test', 'T=digest'])
+    assert.equal(code, 0)
+    assert.match(stdout, /^ℹ fail 0$/m)
+  })
+})
+
+describe('The blocks of README.md', () => {
+  const fences = [...readme.matchAll(/^ *(?:```|~~~)(.*)\n[^]*?^ *(?:```|~~~) *$/gm)]
+  const named = fences.map(([, name = '']) => name)
+
+  it('are in languages that a test knows', () => {
+    const others = named.filter((name) => !/^(?:sh \S+|ts|caddy|nginx|apache)$/.test(name))
+    assert.deepEqual(others, [], 'commands have a name behind sh')
+    assert.equal(readme.match(/^ *(?:```|~~~)/gm)?.length, 2 * fences.length)
+  })
+
+  it('are all run, where they are commands', () => {
+    const folder = new URL('.', import.meta.url)
+    const tests = readdirSync(folder).filter((name) => name.endsWith('.test.ts'))
+    const source = tests.map((name) => readFileSync(new URL(name, folder), 'utf8')).join('\n')
+    const commands = named.filter((name) => name.startsWith('sh '))
+    assert.ok(commands.length > 15 && new Set(commands).size === commands.length)
+    for (const name of commands) {
+      assert.ok(source.includes(`block('${name.slice(3)}')`), `nothing runs the block ${name}`)
+    }
   })
 })

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { verify } from '../scripts/release/body.ts'
 import { needsOf, newest } from '../scripts/release/elf.ts'
 import { systemNeeds } from '../scripts/release/system.ts'
+import { SCHEMA } from './helpers/newer.ts'
 import { temporaryFolder } from './helpers/node.ts'
 import { checkout, copyOfCheckout, released, sha256, version, without } from './helpers/release.ts'
 
@@ -198,5 +199,47 @@ describe('What is made into a release', () => {
     writeFileSync(file, 'other')
     assert.throws(() => verify(file, integrity), /package-lock\.json/)
     assert.ok(!existsSync(file))
+  })
+})
+
+const textOf = (path: string): string => readFileSync(join(checkout, path), 'utf8')
+
+describe('The version', () => {
+  it('stands in package.json, and nowhere else', () => {
+    const lock = JSON.parse(textOf('package-lock.json')) as {
+      version: string
+      packages: Record<string, { version: string }>
+    }
+    assert.deepEqual([lock.version, lock.packages['']?.version], [version, version])
+    const folders = ['src', 'scripts', '.ci'].flatMap((folder) =>
+      readdirSync(join(checkout, folder), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map(({ parentPath, name }) => relative(checkout, join(parentPath, name))),
+    )
+    const literal = new RegExp(`(?<![\\d.])${version.replaceAll('.', '\\.')}(?![\\d.])`)
+    const others = ['README.md', 'Makefile', 'sea-config.json', ...folders]
+    assert.deepEqual(
+      others.filter((path) => literal.test(textOf(path))),
+      [],
+    )
+  })
+
+  it('is what the executable says, which is what it has been made of', async () => {
+    const { stdout } = await run(EXECUTABLE, ['version', '--json'])
+    const { sqlite, node } = process.versions
+    const said = JSON.parse(stdout) as Record<string, unknown>
+    assert.partialDeepStrictEqual(said, { version, schema: SCHEMA, sqlite, node })
+    assert.ok(textOf('README.md').includes(`Node ${node},`))
+    assert.ok(textOf('README.md').includes(`SQLite ${sqlite}\n`))
+  })
+
+  it('has all that its upgraders must know, first of all in CHANGELOG.md', () => {
+    const [, newest = '', ...others] = textOf('CHANGELOG.md').split(/^## /m)
+    assert.match(newest, new RegExp(`^${version.replaceAll('.', '\\.')}[,\\n]`))
+    for (const entry of [newest, ...others]) {
+      assert.match(entry, /^[^\n]+\n\nSchema \d+\./)
+      assert.match(entry, /^To do: /m)
+    }
+    assert.ok(newest.includes(`\nSchema ${SCHEMA}.`))
   })
 })
