@@ -25,6 +25,7 @@ export type FileSystem = (typeof FILE_SYSTEMS)[number]
 const DISK_BYTES = 1024 ** 3
 const LOG_BYTES = 64 * 1024 ** 3
 const MEMORY = '/dev/shm'
+const CLOSE_ATTEMPTS = 50
 
 const MAKE: Record<FileSystem, string[]> = {
   ext4: ['mkfs.ext4', '-q', '-F', '-J', 'size=4', '-E', 'nodiscard,lazy_itable_init=1'],
@@ -96,6 +97,19 @@ export interface Place {
   close(): void
 }
 
+/** Takes down what is mounted there, and removes it; false while that cannot be done. */
+function isRemoved(folder: string): boolean {
+  for (const [, at = ''] of readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+)/gm)) {
+    if (at.startsWith(`${folder}/`)) spawnSync('umount', ['-l', at], { stdio: 'ignore' })
+  }
+  try {
+    rmSync(folder, { recursive: true, force: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
 export function openPlace(): Place {
   const folder = mkdtempSync(join(MEMORY, 'sync-node-powercut-'))
   const undos: (() => void)[] = []
@@ -108,10 +122,10 @@ export function openPlace(): Place {
       isClosed = true
       process.off('exit', place.close)
       for (const undo of undos.reverse()) undo()
-      for (const [, at = ''] of readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+)/gm)) {
-        if (at.startsWith(`${folder}/`)) spawnSync('umount', ['-l', at], { stdio: 'ignore' })
+      // What was killed just now may still mount something.
+      for (let attempt = 1; !isRemoved(folder) && attempt < CLOSE_ATTEMPTS; attempt++) {
+        spawnSync('sleep', ['0.1'])
       }
-      rmSync(folder, { recursive: true, force: true })
     },
   }
   process.on('exit', place.close)

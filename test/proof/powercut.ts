@@ -1,8 +1,8 @@
 // Owns the proof by power cuts: days are recorded on each file system, and so many states that a cut
 // could have left of them are checked, on all cores at once.
-import { fork } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { execFileSync, fork } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openLog, planCuts, type Cut } from './block-log.ts'
 import type { Job, Verdict } from './checker.ts'
@@ -22,6 +22,10 @@ export interface Powercuts {
   programEvery: number
   /** It ends with so many problems. */
   mostProblems: number
+  /** Keeps the recordings in which there are problems, to be cut again. */
+  keep?: boolean
+  /** Cuts one that was kept, once. */
+  replay?: { folder: string; cut: Cut }
   tell?: (line: string) => void
 }
 
@@ -35,8 +39,7 @@ export interface Figures extends Omit<Verdict, 'problems'> {
   problems: string[]
 }
 
-// Neighbours have much in common: so many states in a row are one process's.
-const STRETCH = 150
+const STATES_A_PROCESS = 150
 // Mounting waits more than it works.
 const PROCESSES = availableParallelism() * 2
 
@@ -89,6 +92,12 @@ async function runApart(options: Powercuts): Promise<Figures> {
   }
   const place = openPlace()
   try {
+    if (options.replay !== undefined) {
+      const { folder, cut } = options.replay
+      const recording = JSON.parse(readFileSync(join(folder, KEPT), 'utf8')) as Recording
+      await checkAll(place, [{ recording, cuts: [cut] }], { options, figures })
+      return figures
+    }
     for (let round = 0; figures.states < states; round++) {
       const seedOfRound = seed + round
       const days = await recordAll(place, { ...options, fileSystems, seed: seedOfRound }, figures)
@@ -100,6 +109,7 @@ async function runApart(options: Powercuts): Promise<Figures> {
         return split(recording, { count, seed: seedOfRound, figures })
       })
       await checkAll(place, jobs, { options, figures })
+      if (options.keep === true) for (const day of days) keepWrong(day, figures)
       for (const { name } of days) rmSync(join(place.folder, name), { recursive: true })
       const seconds = ((performance.now() - began) / 1000).toFixed(0)
       tell(`${figures.states} states, ${figures.problems.length} problems, ${seconds} s`)
@@ -130,6 +140,23 @@ async function recordAll(
   return days.filter((day) => day !== null)
 }
 
+const KEPT = 'recording.json'
+
+/** A day is never the same again, not even by its seed: what a problem is in has to be kept. */
+function keepWrong(recording: Recording, { problems }: Figures): void {
+  if (!problems.some((problem) => problem.startsWith(`${recording.name} `))) return
+  const folder = mkdtempSync(join(tmpdir(), `sync-node-${recording.name}-`))
+  const [log, image] = [join(folder, 'log.img'), join(folder, 'disk.img')]
+  for (const [from, to] of [
+    [recording.log, log],
+    [recording.image, image],
+  ] as const) {
+    execFileSync('cp', ['--sparse=always', from, to])
+  }
+  writeFileSync(join(folder, KEPT), JSON.stringify({ ...recording, log, image }))
+  problems.push(`${recording.name} is kept: REPLAY=${folder} AT='<kind> <at> <seed>' cuts it again`)
+}
+
 type Part = Pick<Job, 'recording' | 'cuts'>
 
 function split(
@@ -142,10 +169,12 @@ function split(
   figures.acknowledged += recording.acknowledged
   for (const { kind } of cuts) figures.kinds[kind] = (figures.kinds[kind] ?? 0) + 1
   // Of btrfs no two copies of one file system can be mounted at once.
-  const each = recording.fileSystem === 'btrfs' ? cuts.length : Math.min(cuts.length, STRETCH)
-  return Array.from({ length: Math.ceil(cuts.length / each) }, (_, index) => ({
+  const isAlone = recording.fileSystem === 'btrfs'
+  const parts = isAlone ? 1 : Math.ceil(cuts.length / STATES_A_PROCESS)
+  // Each goes through the whole day, so that a problem anywhere in it is soon found.
+  return Array.from({ length: parts }, (_, part) => ({
     recording,
-    cuts: cuts.slice(index * each, (index + 1) * each),
+    cuts: cuts.filter((_cut, index) => index % parts === part),
   }))
 }
 
@@ -184,7 +213,7 @@ function add(figures: Figures, { fileSystem, name }: Recording, verdict: Verdict
   }
 }
 
-const sayCut = ({ kind, at, seed }: Cut): string => `${kind} at ${at} (${seed})`
+const sayCut = ({ kind, at, seed }: Cut): string => `${kind} ${at} ${seed}`
 
 function checkApart(place: Place, job: Job): Promise<Verdict> {
   const child = fork(new URL('checker.ts', import.meta.url), {
