@@ -15,7 +15,7 @@ import { EXECUTABLE, install, type Installation, type Server } from '../helpers/
 import type { TestNode } from '../helpers/node.ts'
 import { numbers } from '../helpers/random.ts'
 import { remoteClient, signUp, type Opened } from '../helpers/remote.ts'
-import { bytes, type Scope } from './place.ts'
+import { STOPS, bytes, type Scope } from './place.ts'
 
 type Below = (below: number) => number
 
@@ -120,8 +120,6 @@ async function makeTemplate(here: Installation, below: Below): Promise<Template>
   cpSync(here.root, folder, { recursive: true })
   return { folder, people }
 }
-
-const STOPS = /the server stops, so that nothing is promised that is not kept/
 
 /** Damages the database so many times, and starts a server on each. */
 export async function damageDatabases(scope: Scope, times: number, seed: number): Promise<Counts> {

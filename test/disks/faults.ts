@@ -7,7 +7,7 @@ import { Fault, isCut, openPlace, type Place, type Scope } from './place.ts'
 export type End = 'kill' | 'cut'
 
 const WRITES: Op[] = ['create', 'write', 'truncate', 'rename', 'unlink', 'mkdir', 'sync']
-const GROWS: Op[] = ['create', 'write', 'mkdir', 'sync']
+const GROWS: Op[] = ['create', 'write', 'mkdir']
 
 const once = (error: DiskFault['error']): DiskFault => ({ name: error, error })
 const lasting = (error: DiskFault['error'], later: Op[]): DiskFault => ({
@@ -91,7 +91,8 @@ function mayAnswer({ op, path }: Call, fault: DiskFault): string[] {
     if (fault.error === 'EROFS' && isLasting) return ['503 ERR05']
     return ['503 ERR04']
   }
-  if (op === 'sync') return ['503 ERR04']
+  // The index of the log comes after the log: what failed there may have happened.
+  if (op === 'sync' || path.endsWith('-shm')) return ['503 ERR04']
   return op === 'read' ? ['500 ERR02', '503 ERR05'] : ['503 ERR05']
 }
 

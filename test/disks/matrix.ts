@@ -181,7 +181,7 @@ async function tryOne(
     return true
   } catch (error) {
     const { kind = 'wrong', message } = error as Partial<Fault>
-    row.faults.push({ case: name, kind, message: String(message) })
+    row.faults.push({ case: name, kind, message: `${message}; ${opened.place.output()}` })
     return false
   }
 }

@@ -52,9 +52,11 @@ export interface Place {
   stop(): Promise<void>
   /** Answers what `work` does, or undefined when the server has stopped by itself, as it should. */
   unlessStopped<T>(work: () => Promise<T>): Promise<T | undefined>
+  /** The end of what the server that was started last has said. */
+  output(): string
   /** Waits for the stop that an unknown outcome has to be followed by. */
   expectStop(): Promise<void>
-  /** Another write of the keeper, which from here on may not be lost. */
+  /** Another write of the keeper, which from here on may not be lost; or the stop that it waits for. */
   promise(): Promise<void>
   /** All that was promised is there. */
   expectKept(): Promise<void>
@@ -62,7 +64,7 @@ export interface Place {
 
 // What the executable is made of, where it was not built: in a copy that has a seeded bug.
 const PROGRAM = existsSync(EXECUTABLE[0] as string) ? EXECUTABLE : FROM_SOURCE
-const STOPS = /the server stops, so that nothing is promised that is not kept/
+export const STOPS = /the server stops, so that nothing is promised that is not kept/
 // As install() tells of a server that ended: the log's lines, then the one that says why.
 const REFUSED = /^ended with 1: (?:\{.*\}\n)*sync-node: .*\n$/
 const STOP_MS = 20_000
@@ -176,11 +178,14 @@ export function newPlace(scope: Scope, library: string): Place {
         return undefined
       }
     },
+    output: () => server?.output().stdout.slice(-500) ?? '',
     expectStop,
     async promise() {
       promised.most++
       const value = String(promised.most)
       const response = await place.keeper.put('since', value, { 'X-Sync-Token': '*' })
+      // Refused because of what came before, which the server stops for.
+      if (response.status === 503) return expectStop()
       if (!response.ok)
         throw new Fault('wrong', `later: ${response.status} ${await response.text()}`)
       promised.least = promised.most

@@ -6,7 +6,7 @@ import { EXECUTABLE, install } from '../helpers/executable.ts'
 import { remoteClient, signUp } from '../helpers/remote.ts'
 import { compile, type Op } from './disk.ts'
 import { mountExt4 } from './mount.ts'
-import { openPlace, type Scope } from './place.ts'
+import { STOPS, openPlace, type Scope } from './place.ts'
 import type { Client } from '../helpers/client.ts'
 
 const WRITES: Op[] = ['create', 'write', 'truncate', 'rename', 'unlink', 'mkdir']
@@ -49,7 +49,8 @@ export async function remount(scope: Scope): Promise<void> {
   abort()
   await expectReadOnly(ana, 0)
   const { code } = await server.stop()
-  assert.equal(code, 0)
+  // The sync of its last checkpoint fails, and it says so.
+  assert.ok(code === 0 || STOPS.test(server.output().stdout))
   again()
   const next = remoteClient((await here.serve(environment)).url, opened)
   assert.equal(await (await next.get('small')).text(), 'value')
