@@ -1,6 +1,7 @@
 // Owns the seeded bugs that histories of many clients have to notice: those of the list that break what
 // clients see of each other, and some more.
-import { seededBugs, type SeededBug } from './bugs.ts'
+import type { SeededBug } from './bug.ts'
+import { seededBugs } from './bugs.ts'
 
 const NOTICES = { test: 'linearizable', notices: 'has one order, from source' }
 

@@ -1,7 +1,7 @@
 // Owns the seeded bugs that a power cut, or kill -9, has to show: each leaves out, or does too late, a step by which
 // data gets onto the disk. (That a folder is synced is not among them: ext4, xfs and btrfs write the
 // entry of a new file when that is synced. test/durability.test.ts sees the call.)
-import type { SeededBug } from './bugs.ts'
+import type { SeededBug } from './bug.ts'
 
 const WRITER = 'src/database/writer.ts'
 const SQLITE = 'src/database/sqlite.ts'

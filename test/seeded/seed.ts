@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import type { SeededBug } from './bugs.ts'
+import type { SeededBug } from './bug.ts'
 
 export interface Trial {
   bug: SeededBug
