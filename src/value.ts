@@ -89,8 +89,10 @@ export async function receive(
     return { ...received, inline: inline.bytes() }
   } catch (error) {
     // After a failed sync both files stay, and the next start looks at what is there.
-    if (error instanceof SyncError && error.code === 'ERR04') release()
-    else await discard()
+    if (error instanceof SyncError && error.code === 'ERR04') {
+      release()
+      await upload?.leave()
+    } else await discard()
     throw error
   }
 }

@@ -2,8 +2,13 @@
 // the answer says. `make faults` tries all calls of all routes; here are those that once went wrong,
 // and a sample: SEED= for another, of which AT= in `make faults` tries a case again.
 import assert from 'node:assert/strict'
+import { readdirSync, readlinkSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
-import { temporaryFolder } from './helpers/node.ts'
+import { eventually } from './helpers/eventually.ts'
+import { expectProblem } from './helpers/expect.ts'
+import { startNode, temporaryFolder } from './helpers/node.ts'
 import { numbers } from './helpers/random.ts'
 import { deeds } from './disks/deeds.ts'
 import { compile, skip, type Op } from './disks/disk.ts'
@@ -17,6 +22,8 @@ interface Failing {
   end?: End
   /** Only the first of so many such calls; by default one. */
   most?: number
+  /** After a clean stop: nothing but the request reads the database. */
+  isClean?: boolean
 }
 
 /** Answers what makes such calls of a deed fail, each in its turn, and answers what was answered. */
@@ -26,7 +33,14 @@ async function failing(t: TestContext, name: string) {
   const place = await openFor(t, compile(temporaryFolder(t)), deed)
   const calls = await callsOf(place, deed)
   let turn = 0
-  return async ({ op, path, fault: kind, end = 'kill', most = 1 }: Failing): Promise<string[]> => {
+  return async ({
+    op,
+    path,
+    fault: kind,
+    end = 'kill',
+    most = 1,
+    isClean = false,
+  }: Failing): Promise<string[]> => {
     const fault = FAULTS[op].find((one) => one.name === kind)
     const numbered = calls
       .filter((call) => call.op === op)
@@ -35,6 +49,10 @@ async function failing(t: TestContext, name: string) {
     assert.ok(fault && found.length > 0, `${name} makes no such call`)
     const answers: string[] = []
     for (const { at } of found) {
+      if (isClean) {
+        await place.stop()
+        await place.start()
+      }
       try {
         answers.push(await tryCase(place, deed, { op, at, fault, end }, turn++))
       } catch (error) {
@@ -44,6 +62,15 @@ async function failing(t: TestContext, name: string) {
     return answers
   }
 }
+
+const openFiles = (): string[] =>
+  readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)]
+    } catch {
+      return [] // the one that was open to list them
+    }
+  })
 
 const VALUE = /^blobs\/./
 const LOG = /-wal$/
@@ -71,9 +98,16 @@ describe('A call on a file that fails', { skip }, () => {
     }
   })
 
-  it('at a page that cannot be read harms nobody who does not need it', async (t) => {
-    const when = await failing(t, 'PUT, four at once')
-    await when({ op: 'read', path: DATABASE, fault: 'EIO', most: 12 })
+  it('at a page that cannot be read is told as that, and the server stays', async (t) => {
+    const when = await failing(t, 'PUT, new')
+    const answers = await when({
+      op: 'read',
+      path: DATABASE,
+      fault: 'EIO',
+      most: 8,
+      isClean: true,
+    })
+    assert.ok(answers.includes('500 ERR02'), answers.join())
   })
 
   it('at the sync of a commit is told as unknown, and takes no value with it', async (t) => {
@@ -89,6 +123,22 @@ describe('A call on a file that fails', { skip }, () => {
     for (const path of [VALUE, /^blobs$/]) {
       assert.deepEqual(await when({ op: 'sync', path, fault: 'EIO' }), ['503 ERR04'], String(path))
     }
+  })
+
+  it('at the sync of a value leaves no file open, which Node would end the process for', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    const file = await open(import.meta.filename)
+    const handle = Object.getPrototypeOf(file) as typeof file
+    await file.close()
+    t.mock.method(handle, 'datasync', () => Promise.reject(new Error('EIO')))
+    const folder = join(node.root, 'blobs/')
+    // At its end, and while it comes.
+    for (const size of [100_000, 9 * 1024 * 1024]) {
+      await expectProblem(await ana.put('a', Buffer.alloc(size)), 'ERR04', 503)
+    }
+    await eventually(() => openFiles().filter((path) => path.startsWith(folder)), [])
+    assert.equal(readdirSync(folder).length, 2, 'the files stay')
   })
 
   it('leaves the old state or the new one, as answered, in a sample of all', async (t) => {

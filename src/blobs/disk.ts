@@ -13,6 +13,8 @@ export interface Upload {
   write(chunk: Uint8Array): Promise<void>
   /** Resolves when file and folder entry survive a power cut. */
   finish(): Promise<void>
+  /** The file stays as it is, for the next start to look at. */
+  leave(): Promise<void>
   discard(): Promise<void>
 }
 
@@ -169,6 +171,7 @@ async function startUpload({
       await entry
       await file.close()
     },
+    leave: () => file.close().catch(() => undefined),
     async discard() {
       await entry.catch(() => undefined)
       await file.close().catch(() => undefined)
