@@ -1,8 +1,10 @@
 // Owns the trial of a disk that something else fills to its last block, again and again, while people
 // write to the server on it.
 import assert from 'node:assert/strict'
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import type { Client } from '../helpers/client.ts'
 import { startNode, type TestNode } from '../helpers/node.ts'
 import { mountExt4 } from './mount.ts'
@@ -25,18 +27,14 @@ export interface Filled {
   refusedMs: number
 }
 
-/** Fills the disk to its last block; answers how to free it again. */
-function fill(point: string): () => void {
+/** Fills the disk to its last block, while the server works; answers how to free it again. */
+async function fill(point: string): Promise<() => void> {
   const path = join(point, 'filler')
-  const file = openSync(path, 'a')
-  for (let size = MIB; size >= 1; size = Math.floor(size / 2)) {
-    try {
-      for (;;) writeSync(file, Buffer.alloc(size, 1))
-    } catch (error) {
-      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC')
-    }
-  }
-  closeSync(file)
+  const { code } = await promisify(execFile)('sh', ['-c', 'cat /dev/zero > "$0"', path]).then(
+    () => ({ code: 0 }),
+    (error: { code: number; stderr: string }) => error,
+  )
+  assert.equal(code, 1, 'it ends when nothing more goes in')
   return () => rmSync(path)
 }
 
@@ -82,7 +80,7 @@ async function fillOnce({ node, ana, point, kept, filled, round }: Round): Promi
   const underWay = BUSY.map((size, one) =>
     ana.put(`busy ${one}`, bytes(size, round + one), { 'X-Sync-Token': '*' }),
   )
-  const free = fill(point)
+  const free = await fill(point)
   for (const { status } of await Promise.all(underWay)) {
     assert.ok([204, 507].includes(status), `a write is answered ${status}`)
     filled.answers.set(status, (filled.answers.get(status) ?? 0) + 1)
