@@ -319,8 +319,8 @@ export const seededBugs: SeededBug[] = [
       },
       {
         file: WRITER,
-        find: 'import { closeSync, openSync, statSync',
-        replace: 'import { closeSync, fdatasyncSync, openSync, statSync',
+        find: 'import { rmSync, statSync',
+        replace: 'import { closeSync, fdatasyncSync, openSync, rmSync, statSync',
       },
       {
         file: WRITER,
@@ -652,7 +652,7 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/verify.ts',
-        find: 'if (!VALUE.test(entry.name) || entry.name <= last) throw broken()',
+        find: 'if (!isValue(entry.name) || entry.name <= last) throw broken()',
         replace: 'if (entry.name <= last) throw broken()',
       },
     ],
@@ -664,8 +664,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/restore.ts',
-        find: 'if (!isAsSaid || !listed.digest().equals(sums)) throw broken()',
-        replace: 'if (!isAsSaid) throw broken()',
+        find: 'if (!listed.digest().equals(sums) || !(await isOurs(copy, schema))) throw broken()',
+        replace: 'if (!(await isOurs(copy, schema))) throw broken()',
       },
     ],
     test: 'verify',
