@@ -42,6 +42,8 @@ export interface Job {
 
 export interface Verdict {
   states: number
+  /** Torn so that the file system itself gives up: no server comes to see it. */
+  unmountable: number
   /** Different contents of data folders. */
   folders: number
   started: number
@@ -122,6 +124,7 @@ export async function check(job: Job): Promise<Verdict> {
   const base = openBase(log)
   const verdict: Verdict = {
     states: 0,
+    unmountable: 0,
     folders: 0,
     started: 0,
     byProgram: 0,
@@ -138,17 +141,14 @@ export async function check(job: Job): Promise<Verdict> {
     const statePath = join(folder, `state-${verdict.states}.img`)
     base.copyTo(statePath, size)
     applyTail(log, statePath, { cut, from })
-    let problems: string[]
-    try {
-      await mount(recording.fileSystem, statePath, mounted)
-      try {
-        problems = await judge(readTree(mounted), cut.at)
-      } finally {
-        await unmount(recording.fileSystem, mounted)
-      }
-    } catch (error) {
-      problems = [`${(error as Error).name}: ${(error as Error).message}`]
-    }
+    let problems: string[] = []
+    const isMounted = await mount(recording.fileSystem, statePath, mounted)
+    if (isMounted) {
+      const judging = async (): Promise<string[]> => judge(readTree(mounted), cut.at)
+      problems = await judging().catch((error: Error) => [String(error)])
+      await unmount(recording.fileSystem, mounted)
+    } else if (cut.kind === 'torn') verdict.unmountable++
+    else problems.push('the file system cannot be mounted')
     rmSync(statePath)
     verdict.states++
     for (const problem of problems.slice(0, PROBLEMS_A_STATE))

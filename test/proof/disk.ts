@@ -69,23 +69,22 @@ const mounting = (fileSystem: FileSystem, image: string, at: string): string[] =
 
 /** Mounts and unmounts through a shell of its own: a large process takes long to make another. */
 export function openMounter() {
-  const shell = spawn('sh', { stdio: ['pipe', 'pipe', 'inherit'] })
+  const shell = spawn('sh', { stdio: ['pipe', 'pipe', 'ignore'] })
   const answers = createInterface(shell.stdout)[Symbol.asyncIterator]()
-  async function ask(...commands: string[][]): Promise<void> {
+  async function isDone(...commands: string[][]): Promise<boolean> {
     const line = commands.map((words) => words.join(' ')).join(' && ')
     shell.stdin.write(`${line} && echo done || echo failed\n`)
-    const { value } = await answers.next()
-    if (value !== 'done') throw new Error(`${line}: ${String(value)}`)
+    return (await answers.next()).value === 'done'
   }
   return {
-    mount: (fileSystem: FileSystem, image: string, at: string): Promise<void> =>
-      ask(mounting(fileSystem, image, at)),
-    unmount: (fileSystem: FileSystem, at: string): Promise<void> =>
+    /** False when the file system is too damaged. */
+    mount: (fileSystem: FileSystem, image: string, at: string): Promise<boolean> =>
+      isDone(mounting(fileSystem, image, at)),
+    async unmount(fileSystem: FileSystem, at: string): Promise<void> {
       // btrfs remembers the newest copy, and would refuse an older one.
-      ask(
-        ['umount', at],
-        ...(fileSystem === 'btrfs' ? [['btrfs', 'device', 'scan', '--forget']] : []),
-      ),
+      const forgetting = fileSystem === 'btrfs' ? [['btrfs', 'device', 'scan', '--forget']] : []
+      if (!(await isDone(['umount', at], ...forgetting))) throw new Error(`${at} stays mounted`)
+    },
     close: (): void => void shell.stdin.end(),
   }
 }

@@ -80,6 +80,7 @@ async function runApart(options: Powercuts): Promise<Figures> {
     entries: 0,
     acknowledged: 0,
     states: 0,
+    unmountable: 0,
     folders: 0,
     started: 0,
     byProgram: 0,
@@ -199,6 +200,7 @@ async function checkAll(
 function add(figures: Figures, { fileSystem, name }: Recording, verdict: Verdict): void {
   for (const what of [
     'states',
+    'unmountable',
     'folders',
     'started',
     'byProgram',
@@ -246,6 +248,7 @@ export function toTable(figures: Figures): string {
     ...[...Object.entries(fileSystems), ...Object.entries(kinds)].map(
       ([name, count]): [string, number] => [`  ${name}`, count],
     ),
+    ['  torn so that the file system itself gives up', counts.unmountable],
     ['different data folders, each opened through SQLite', counts.folders],
     ["  opened by the server's own start", counts.started],
     ['  opened by the program', counts.byProgram],
