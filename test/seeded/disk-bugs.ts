@@ -50,6 +50,12 @@ export const diskBugs: SeededBug[] = [
     notices: 'at the sync of a value or its folder',
   },
   {
+    name: 'faults: a file that could not be synced stays open',
+    edits: [{ file: 'src/value.ts', find: '      await upload?.leave()\n', replace: '' }],
+    test: 'faults',
+    notices: 'at the sync of a value leaves no file open',
+  },
+  {
     name: 'faults: a full quota is known by a name that libuv does not have',
     edits: [
       {
