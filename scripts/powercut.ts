@@ -17,7 +17,7 @@ const figures = await run({
   pace: 1,
   statesADay: 1000,
   startEvery: 8,
-  programEvery: 97,
+  programEvery: 12,
   mostProblems: 50,
   keep: true,
   ...(REPLAY !== undefined && { replay: { folder: REPLAY, cut: toCut(AT) } }),

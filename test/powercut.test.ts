@@ -15,7 +15,7 @@ describe('A power cut', { skip }, () => {
       pace: 0.6,
       statesADay: STATES,
       startEvery: 16,
-      programEvery: 389,
+      programEvery: 12,
       mostProblems: 1,
     })
     for (const line of toTable(figures).split('\n')) t.diagnostic(line)

@@ -33,7 +33,7 @@ export interface Job {
   cuts: Cut[]
   /** In memory, of its own. */
   folder: string
-  /** Of so many different data folders, one is opened by a server's start, and one by the program's. */
+  /** Of so many different data folders, one is opened by a server's start, and of so many of those, one by the program's. */
   startEvery: number
   programEvery: number
   /** It ends with so many problems. */
@@ -257,7 +257,7 @@ async function look(tree: Tree, looking: Looking): Promise<Found> {
     }
   }
   place(tree, work)
-  const isProgram = draw % job.programEvery === 0 && draw !== 0
+  const isProgram = Math.floor(draw / job.startEvery) % job.programEvery === 0 && draw !== 0
   if (isProgram) verdict.byProgram++
   else verdict.started++
   const problems: string[] = []
