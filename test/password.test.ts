@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { getPriority } from 'node:os'
 import { describe, it } from 'node:test'
 import { create } from '../src/account.ts'
 import { toHandle } from '../src/handle.ts'
@@ -296,5 +298,15 @@ describe('a token that the command line prints', () => {
     await printFor(node, 'ana')
     node.advance(HOUR)
     await expectStatus(await reset(node, await mailFor(node, 'ana')), 204)
+  })
+})
+
+describe('a password hash', () => {
+  it('gives way to all else that the process does', async (t) => {
+    const node = await startNode(t)
+    await node.signUp('ana')
+    const threads = readdirSync('/proc/self/task').map(Number)
+    const lower = threads.filter((thread) => getPriority(thread) > getPriority())
+    assert.ok(lower.length > 0)
   })
 })
