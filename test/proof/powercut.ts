@@ -99,6 +99,7 @@ async function runApart(options: Powercuts): Promise<Figures> {
       await checkAll(place, [{ recording, cuts: [cut] }], { options, figures })
       return figures
     }
+    let told = 0
     for (let round = 0; figures.states < states; round++) {
       const seedOfRound = seed + round
       const days = await recordAll(place, { ...options, fileSystems, seed: seedOfRound }, figures)
@@ -113,6 +114,8 @@ async function runApart(options: Powercuts): Promise<Figures> {
       if (options.keep === true) for (const day of days) keepWrong(day, figures)
       for (const { name } of days) rmSync(join(place.folder, name), { recursive: true })
       const seconds = ((performance.now() - began) / 1000).toFixed(0)
+      for (const problem of figures.problems.slice(told)) tell(problem)
+      told = figures.problems.length
       tell(`${figures.states} states, ${figures.problems.length} problems, ${seconds} s`)
       if (figures.problems.length >= options.mostProblems) break
     }

@@ -27,6 +27,7 @@ export interface Person {
 export class Refused extends Wrong {}
 
 const NAMES_EACH = 10
+const MOST_ATTEMPTS = 10
 const PERMISSIONS = ['READ', 'WRITE', 'OWN']
 
 /** A new account, which stays. */
@@ -49,11 +50,12 @@ export async function signUp(context: Context, id: string): Promise<Person> {
 export const digestOf = (secret: string): string =>
   createHash('sha256').update(secret).digest('base64url')
 
-/** A failed connection throws what fetch throws; any answer but a 2xx is Refused. */
+/** A failed connection throws what fetch throws; any answer but a 2xx is Refused, in the end. */
 async function call(
-  { url }: Context,
+  { url }: Pick<Context, 'url'>,
   path: string,
   init: RequestInit & { as?: Person } = {},
+  attempt = 1,
 ): Promise<Response> {
   const { as, ...rest } = init
   const headers = {
@@ -61,8 +63,14 @@ async function call(
     ...(as !== undefined && { Authorization: `Bearer ${as.token}` }),
   }
   const answer = await fetch(url + path, { ...rest, headers })
-  if (!answer.ok) throw new Refused(`${path}: ${answer.status} ${await answer.text()}`)
-  return answer
+  if (answer.ok) return answer
+  const text = await answer.text()
+  // A command beside the server can hold the database for longer than a slow machine's patience.
+  if (text.includes('ERR05') && attempt < MOST_ATTEMPTS) {
+    await pause(1000)
+    return call({ url }, path, init, attempt + 1)
+  }
+  throw new Refused(`${path}: ${answer.status} ${text}`)
 }
 
 /** All write until `isOver`, or until the server is gone. Throws Refused. */
