@@ -2,6 +2,7 @@
 // have to notice.
 import type { SeededBug } from './bug.ts'
 import { diskBugs } from './disk-bugs.ts'
+import { leakBugs } from './leaks.ts'
 import { crashBugs, powerCutBugs } from './power-cuts.ts'
 
 const WRITER = 'src/database/writer.ts'
@@ -725,4 +726,5 @@ export const seededBugs: SeededBug[] = [
   ...powerCutBugs,
   ...crashBugs,
   ...diskBugs,
+  ...leakBugs,
 ]
