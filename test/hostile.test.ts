@@ -590,6 +590,21 @@ describe('odd requests that are rightful', () => {
     assert.equal((await wire.answer())?.status, 204)
   })
 
+  it('that would upgrade are answered as they are, and what stands behind them is sent again', async (t) => {
+    const { node, session } = await open(t)
+    const wire = await openWire(t, node.port)
+    const upgrade = 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n'
+    wire.send(
+      `GET /store HTTP/1.1\r\n${HOST}${session}${upgrade}\r\n`,
+      `GET /info HTTP/1.1\r\n${HOST}\r\n`,
+    )
+    const answer = await wire.answer()
+    assert.equal(answer?.status, 200)
+    assert.equal(answer.headers['connection'], 'close')
+    await wire.closed()
+    assert.equal(await wire.answer(), null)
+  })
+
   it('followed by rubbish get their own answer first', async (t) => {
     const { node, ana, session } = await open(t)
     for (const request of [

@@ -69,7 +69,9 @@ export async function listen(deps: Deps): Promise<Listening> {
   const running = new Set<Promise<void>>()
 
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    if (stopped.signal.aborted) outgoing.setHeader('Connection', 'close')
+    // Node drops what stands behind an Upgrade that is not taken: nobody may wait for its answers.
+    const isLast = stopped.signal.aborted || incoming.headers.upgrade !== undefined
+    if (isLast) outgoing.setHeader('Connection', 'close')
     if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
     const refusal = check(incoming)
     if (refusal === null) {
