@@ -13,7 +13,7 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable attack faults disks powercut crash soak bench check fix clean
+.PHONY: help run dev build release test seeded linearizable attack faults disks powercut crash soak bench check fix clean fuzz
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -58,6 +58,9 @@ crash: dist/sync-node ## kill -9 again and again while clients write: CYCLES=100
 
 soak: dist/sync-node ## use it for a year: OPERATIONS= (five million) by many, and see that nothing grows; SEED=2
 	$(node) scripts/soak.ts
+
+fuzz: dist/sync-node ## send it REQUESTS= (a million) that no client would, and slow clients: SEED=2, AT= for one that failed
+	$(node) scripts/fuzz.ts
 
 bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
 	$(node) scripts/bench/main.ts

@@ -1,85 +1,65 @@
+// Proves, shortly, that nobody brings the server down, or gets at what is not theirs, by whatever bytes:
+// `make fuzz` is the long proof.
 import assert from 'node:assert/strict'
-import { describe, it, type TestContext } from 'node:test'
-import { expectStatus } from './helpers/expect.ts'
-import { startNode } from './helpers/node.ts'
-import { numbers } from './helpers/random.ts'
-import { openWire } from './helpers/wire.ts'
+import { before, describe, it } from 'node:test'
+import { buildClient } from '../scripts/client.ts'
+import { buildPage } from '../scripts/web.ts'
+import { NotHttp, readAnswer } from './fuzz/answers.ts'
+import { run, toTable, type Fuzzing } from './fuzz/fuzz.ts'
+import { skip } from './fuzz/slow.ts'
+import { PROGRAM } from './proof/recording.ts'
+import { EXECUTABLE } from './helpers/executable.ts'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
-const MUTANTS = 400
-const AT_ONCE = 8
+const NONE: Fuzzing = { seed: SEED, requests: 0, uploads: 0, slow: null, restMs: 0 }
 
-const PIECES = [
-  '\r\n',
-  '\n',
-  '\0',
-  ' ',
-  ':',
-  '%',
-  '%00',
-  '..',
-  '/',
-  '\xff',
-  '0',
-  'chunked',
-  ',',
-  '?',
-  '"',
-  '*',
-]
+// From source these are on the disk.
+before(async () => {
+  if (PROGRAM !== EXECUTABLE) await Promise.all([buildPage(), buildClient({ isQuiet: true })])
+})
 
-function mutate(request: string, below: (n: number) => number): string {
-  let changed = request
-  for (let i = 0; i <= below(3); i++) {
-    const at = below(changed.length)
-    const piece = PIECES[below(PIECES.length)] as string
-    const ways = [
-      changed.slice(0, at) + piece + changed.slice(at),
-      changed.slice(0, at) + changed.slice(at + 1 + below(8)),
-      changed.slice(0, at) + String.fromCharCode(below(256)) + changed.slice(at + 1),
-      changed.slice(0, at),
-    ]
-    changed = ways[below(ways.length)] as string
-  }
-  return changed
-}
+describe(`Hostile traffic (SEED=${SEED})`, { concurrency: true }, () => {
+  it('is answered as the document says, and changes nothing of others', async (t) => {
+    const figures = await run({ ...NONE, requests: 4000 })
+    for (const line of toTable(figures).split('\n')) t.diagnostic(line)
+    assert.deepEqual(figures.problems, [])
+    assert.ok(figures.played.answered > 2000 && figures.played.loose > 300)
+  })
 
-const requestsOf = (token: string): string[] => {
-  const lines = `Host: localhost\r\nAuthorization: Bearer ${token}\r\n`
-  const login = '{"id":"ana","password":"long wrong"}'
-  return [
-    `PUT /store/a/b HTTP/1.1\r\n${lines}X-Sync-Token: *\r\nX-Sync-Meta: m\r\nContent-Length: 5\r\n\r\nvalue`,
-    `PUT /store/a HTTP/1.1\r\n${lines}Transfer-Encoding: chunked\r\n\r\n5\r\nvalue\r\n0\r\n\r\n`,
-    `GET /store/a?x=y HTTP/1.1\r\n${lines}Range: bytes=0-1\r\nIf-None-Match: "a", W/"b"\r\n\r\n`,
-    `POST /auth HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.2.3, ::1\r\nContent-Length: ${login.length}\r\n\r\n${login}`,
-    `DELETE /permission/a?users=b&users=c HTTP/1.1\r\n${lines}\r\n`,
-  ]
-}
+  it('that breaks off in an upload leaves no file behind, and no half of a value', async (t) => {
+    const figures = await run({ ...NONE, uploads: 200 })
+    for (const line of toTable(figures).split('\n')) t.diagnostic(line)
+    assert.deepEqual(figures.problems, [])
+  })
 
-/** Sends one request after the other, until none is left. */
-async function sendAll(t: TestContext, port: number, mutants: string[]): Promise<void> {
-  for (let mutant; (mutant = mutants.pop()) !== undefined;) {
-    const wire = await openWire(t, port)
-    wire.send(mutant)
-    wire.socket.end()
-    const status = (await wire.answer())?.status ?? 0
-    assert.ok(status < 500, `${status} to ${JSON.stringify(mutant)}`)
-    wire.socket.destroy()
-  }
-}
+  it('that is slow keeps nobody else waiting for ever', { skip }, async (t) => {
+    const ways = ['headers', 'bodies', 'reads'] as const
+    const slow = { connections: 200, seconds: 2, quietSeconds: 0.5, ways: [...ways] }
+    const figures = await run({ ...NONE, slow })
+    for (const line of toTable(figures).split('\n')) t.diagnostic(line)
+    assert.deepEqual(figures.problems, [])
+    assert.ok(figures.slow.every(({ besideMs }) => besideMs.length > 10))
+  })
+})
 
-describe('requests with some bytes changed', () => {
-  it(`never make the server fail (SEED=${SEED})`, async (t) => {
-    const node = await startNode(t)
-    const ana = await node.signUp('ana')
-    const requests = requestsOf(ana.token)
-    const below = numbers(SEED)
-    const mutants = Array.from({ length: MUTANTS }, () =>
-      mutate(requests[below(requests.length)] as string, below),
-    )
-    await Promise.all(Array.from({ length: AT_ONCE }, () => sendAll(t, node.port, mutants)))
-    await expectStatus(await node.request('/health'), 200)
-    await expectStatus(await ana.put('afterwards', 'value'), 201)
-    assert.deepEqual(node.fatal, [])
+describe('What counts as an answer', () => {
+  it('is HTTP to the letter', () => {
+    const read = (text: string) => readAnswer(Buffer.from(text, 'latin1'), false)
+    assert.equal(read('HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na')?.length, 39)
+    assert.equal(read('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na'), null)
+    const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    assert.equal(read(`${chunked}1\r\na\r\n0\r\n\r\n`)?.answer.body.toString(), 'a')
+    for (const wrong of [
+      'HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na',
+      'HTTP/1.1 2000 OK\r\nContent-Length: 1\r\n\r\na',
+      'HTTP/1.1 200 OK\r\n\r\na',
+      'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na',
+      'HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\na',
+      'HTTP/1.1 200 OK\r\nX: a\nb\r\nContent-Length: 1\r\n\r\na',
+      `${chunked}x\r\n`,
+      `${chunked}1\r\nab\r\n`,
+    ]) {
+      assert.throws(() => read(wrong), NotHttp, wrong)
+    }
   })
 })

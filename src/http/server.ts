@@ -69,9 +69,7 @@ export async function listen(deps: Deps): Promise<Listening> {
   const running = new Set<Promise<void>>()
 
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    // Node drops what stands behind an Upgrade that is not taken: nobody may wait for its answers.
-    const isLast = stopped.signal.aborted || incoming.headers.upgrade !== undefined
-    if (isLast) outgoing.setHeader('Connection', 'close')
+    if (stopped.signal.aborted || wouldUpgrade(incoming)) outgoing.setHeader('Connection', 'close')
     if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
     const refusal = check(incoming)
     if (refusal === null) {
@@ -116,6 +114,9 @@ export async function listen(deps: Deps): Promise<Listening> {
     },
   }
 }
+
+/** Node drops what stands behind such a request in the same segment: nobody may wait for its answers. */
+const wouldUpgrade = ({ headers }: IncomingMessage): boolean => headers.upgrade !== undefined
 
 type Taking = (incoming: IncomingMessage, outgoing: ServerResponse) => void
 

@@ -3,6 +3,7 @@
 import type { SeededBug } from './bug.ts'
 import { diskBugs } from './disk-bugs.ts'
 import { leakBugs } from './leaks.ts'
+import { fuzzBugs } from './fuzz-bugs.ts'
 import { crashBugs, powerCutBugs } from './power-cuts.ts'
 
 const WRITER = 'src/database/writer.ts'
@@ -727,4 +728,5 @@ export const seededBugs: SeededBug[] = [
   ...crashBugs,
   ...diskBugs,
   ...leakBugs,
+  ...fuzzBugs,
 ]

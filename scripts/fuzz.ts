@@ -1,0 +1,35 @@
+// Owns `make fuzz`: hostile traffic against the executable. REQUESTS= raw requests, SEED= for others, AT=
+// for one batch of them that failed; uploads that break off; and slow clients, CONNECTIONS= of each kind.
+// Prints a table; exit code 1 when anything is leaked, wrong or uncaught, or stays in memory.
+import { run, toTable } from '../test/fuzz/fuzz.ts'
+import { skip, WAYS, type Way } from '../test/fuzz/slow.ts'
+
+const { REQUESTS = '1000000', SEED = '1', AT, CONNECTIONS = '2000' } = process.env
+const MOST_MIB = 10
+const connections = Number(CONNECTIONS)
+
+if (skip !== false) console.error(skip)
+const figures = await run({
+  seed: Number(SEED),
+  requests: Number(REQUESTS),
+  ...(AT !== undefined && { at: Number(AT) }),
+  uploads: Math.max(300, Math.min(5000, Number(REQUESTS) / 100)),
+  slow:
+    skip === false && connections > 0
+      ? { connections, seconds: 240, quietSeconds: 20, ways: Object.keys(WAYS) as Way[] }
+      : null,
+  restMs: 20_000,
+  tell: (line) => console.error(line),
+})
+const [{ mib: before } = { mib: 0 }, ...parts] = figures.memory
+for (const { after, mib } of parts) {
+  if (mib > before + MOST_MIB) {
+    figures.problems.push(`LEAKED: ${(mib - before).toFixed(1)} MiB more after ${after}`)
+  }
+}
+for (const { way, isEnded } of figures.slow) {
+  if (!isEnded) figures.problems.push(`slow ${way} are not ended`)
+}
+for (const problem of figures.problems) console.log(problem)
+console.log(toTable(figures))
+process.exitCode = figures.problems.length === 0 ? 0 : 1

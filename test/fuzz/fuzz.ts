@@ -1,0 +1,207 @@
+// Owns the proof by hostile traffic: a server that is sent all that its grammar, and chance, can bring
+// about, and what became of it and of a bystander's data.
+import { readFileSync, readdirSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import { install, type Server } from '../helpers/executable.ts'
+import { openapiOf } from '../helpers/openapi.ts'
+import { PROGRAM } from '../proof/recording.ts'
+import { faultsInLog, judgeBy } from './judge.ts'
+import { gather, MARK, type People } from './people.ts'
+import { nothingPlayed, play, type Played } from './play.ts'
+import { crawl, type Slow, type Way } from './slow.ts'
+import { cutUploads, look, type Cuts } from './uploads.ts'
+
+export interface Fuzzing {
+  seed: number
+  requests: number
+  /** Only the batch of this number. */
+  at?: number
+  uploads: number
+  /** Null for none. */
+  slow: { connections: number; seconds: number; quietSeconds: number; ways: Way[] } | null
+  /** After each part, before its memory is read. */
+  restMs: number
+  tell?: (line: string) => void
+}
+
+export interface Figures {
+  seed: number
+  played: Played
+  cuts: Cuts[]
+  slow: Slow[]
+  /** Private memory after each part, the first after a warm-up. */
+  memory: { after: string; mib: number }[]
+  problems: string[]
+  seconds: number
+}
+
+const ROUND = 10_000
+const SETTINGS = { QUOTA: '4M', METRICS_PORT: '0' }
+// Of the helpers that ask by fetch, which keeps connections.
+const SPARE_DESCRIPTORS = 32
+
+interface Running {
+  server: Server
+  root: string
+  people: People
+  figures: Figures
+  fuzzing: Fuzzing
+}
+
+/** Plays it all against a server in a temporary folder. */
+export async function run(fuzzing: Fuzzing): Promise<Figures> {
+  const began = performance.now()
+  const { seed } = fuzzing
+  const figures: Figures = {
+    seed,
+    played: nothingPlayed(),
+    cuts: [],
+    slow: [],
+    memory: [],
+    problems: [],
+    seconds: 0,
+  }
+  const afters: (() => unknown)[] = []
+  const program = install({ after: (undo) => void afters.push(undo as () => unknown) }, PROGRAM)
+  try {
+    const server = await program.serve(SETTINGS)
+    const people = await gather(server.url)
+    const running = { server, root: program.root, people, figures, fuzzing }
+    const secrets = new Set<string>()
+    await playAll(running, secrets).catch((error: Error) => {
+      figures.problems.push(`it did not come to its end: ${error.stack}`)
+    })
+    const ended = await server.stop()
+    if (ended.code !== 0) figures.problems.push(`the server ended with ${JSON.stringify(ended)}`)
+    figures.problems.push(...faultsInLog(server.output(), [...secrets]).slice(0, 10))
+  } finally {
+    for (const after of afters) await after()
+  }
+  figures.problems.unshift(
+    ...figures.played.problems,
+    ...figures.cuts.flatMap((one) => one.problems),
+  )
+  figures.problems.push(...figures.slow.flatMap(({ problems }) => problems.slice(0, 5)))
+  figures.seconds = (performance.now() - began) / 1000
+  return figures
+}
+
+async function playAll(running: Running, secrets: Set<string>): Promise<void> {
+  const { server, people, figures, fuzzing } = running
+  const { seed, requests } = fuzzing
+  const port = Number(new URL(server.url).port)
+  const openapi = await openapiOf(server.url)
+  const { scene } = people
+  const playing = { port, scene, openapi, judge: judgeBy(openapi), seed, played: figures.played }
+  const descriptors = openDescriptors(server)
+  let next = fuzzing.at ?? 0
+
+  async function playRounds(total: number): Promise<void> {
+    for (let left = total; left > 0 && figures.played.problems.length === 0; left -= ROUND) {
+      await people.renew()
+      for (const { token, user } of scene.people) secrets.add(token).add(user)
+      next = await play(playing, next, Math.min(left, ROUND))
+      await people.bystander.check()
+      fuzzing.tell?.(
+        `${figures.played.requests} requests, ${figures.played.problems.length} problems`,
+      )
+    }
+  }
+
+  async function cut(uploads: number): Promise<void> {
+    if (uploads === 0) return
+    await people.renew()
+    const bearer = scene.people[1]?.token as string
+    const { url } = server
+    figures.cuts.push(await cutUploads({ url, port, root: running.root, bearer, seed, uploads }))
+  }
+
+  if (fuzzing.at !== undefined) return playRounds(1)
+  const warmUp = Math.min(50_000, Math.floor(requests / 10))
+  await playRounds(warmUp)
+  if (figures.played.problems.length > 0) return
+  await cut(Math.floor(fuzzing.uploads / 10))
+  await rest(running, 'a warm-up')
+  await playRounds(requests - warmUp)
+  await rest(running, 'the requests')
+  await cut(fuzzing.uploads)
+  await rest(running, 'the uploads')
+  for (const way of fuzzing.slow?.ways ?? []) {
+    await slowly(running, way)
+    await rest(running, `slow ${way}`)
+  }
+  const isMore = (): boolean => openDescriptors(server) > descriptors + SPARE_DESCRIPTORS
+  await look('descriptors stay open', () => (isMore() ? [openDescriptors(server)] : []), figures)
+  await look('held polls and streams stay', () => waiting(server), figures)
+  await people.bystander.check()
+  await people.bystander.logIn()
+}
+
+async function slowly({ server, people, figures, fuzzing }: Running, way: Way): Promise<void> {
+  const { slow } = fuzzing
+  if (slow === null) return
+  const { client } = people.bystander
+  const path = `/store/${MARK}%20inline`
+  const value = await (await client.get(`${MARK} inline`)).text()
+  const reading = { url: server.url, bearer: client.token, path, value }
+  const found = await crawl(way, { ...reading, ...slow })
+  figures.slow.push(found)
+}
+
+async function rest({ server, figures, fuzzing }: Running, after: string): Promise<void> {
+  await pause(fuzzing.restMs)
+  const status = readFileSync(`/proc/${server.pid}/status`, 'utf8')
+  const mib = Number(/RssAnon:\s+(\d+)/.exec(status)?.[1]) / 1024
+  figures.memory.push({ after, mib })
+  fuzzing.tell?.(`${mib.toFixed(1)} MiB after ${after}`)
+}
+
+const openDescriptors = ({ pid }: Server): number => readdirSync(`/proc/${pid}/fd`).length
+
+/** What the server says that it holds open for clients, of whom none is there any more. */
+async function waiting({ output }: Server): Promise<string[]> {
+  const [, url = ''] = /metrics: (\S+\/metrics)/.exec(output().stdout) ?? []
+  const text = await (await fetch(url)).text()
+  return text.match(/^sync_node_(?:held_polls|event_streams) [^0].*$/gm) ?? []
+}
+
+const p99 = (ms: number[]): string =>
+  (ms.toSorted((a, b) => a - b)[Math.floor(ms.length * 0.99)] ?? 0).toFixed(1)
+
+/** All that was done and found, in lines. */
+export function toTable({ played, cuts, slow, memory, problems, seconds, seed }: Figures): string {
+  const sum = (of: 'cuts' | 'files' | 'resets'): number =>
+    cuts.reduce((all, one) => all + one[of], 0)
+  const leaked = problems.filter((problem) => problem.includes('LEAKED')).length
+  const rows: [string, string | number][] = [
+    ['seed', seed],
+    ['requests', played.requests],
+    ['  over so many connections', played.connections],
+    ['  answered one by one, as the document says', played.answered],
+    ['  broken, mutated, or hung up on', played.loose],
+    ['  sent behind one that ended its connection', played.cutOff],
+    ...[...played.answers]
+      .toSorted(([, a], [, b]) => b - a)
+      .map(([name, times]): [string, number] => [`  answers ${name}`, times]),
+    ['uploads cut', sum('cuts')],
+    ['  of which were files', sum('files')],
+    ['  by a reset', sum('resets')],
+    ...slow.map(
+      ({ way, connections, quietMs, besideMs, isEnded, seconds: took }): [string, string] => [
+        `${connections} slow ${way}`,
+        `${isEnded ? 'ended by the server' : 'stopped'} after ${took.toFixed(0)} s; ${besideMs.length} reads meanwhile, p99 ${p99(besideMs)} ms; before, ${p99(quietMs)} ms`,
+      ],
+    ),
+    ...memory.map(({ after, mib }): [string, string] => [
+      `memory after ${after}`,
+      `${mib.toFixed(1)} MiB`,
+    ]),
+    ['left over', leaked],
+    ['wrong, or not as documented', problems.length - leaked],
+    ['seconds', Math.round(seconds)],
+  ]
+  return rows
+    .filter(([name, value]) => value !== 0 || name.startsWith('left') || name.startsWith('wrong'))
+    .map(([name, value]) => `${name.padEnd(48)} ${value}`)
+    .join('\n')
+}
