@@ -36,7 +36,12 @@ export interface Figures {
 }
 
 const ROUND = 10_000
-const SETTINGS = { QUOTA: '4M', METRICS_PORT: '0' }
+const SETTINGS = {
+  QUOTA: '4M',
+  METRICS_PORT: '0',
+  // For a server from source: the executable has it built in.
+  NODE_OPTIONS: '--max-http-header-size=131072',
+}
 // Of the helpers that ask by fetch, which keeps connections.
 const SPARE_DESCRIPTORS = 32
 
@@ -65,12 +70,13 @@ export async function run(fuzzing: Fuzzing): Promise<Figures> {
   const program = install({ after: (undo) => void afters.push(undo as () => unknown) }, PROGRAM)
   try {
     const server = await program.serve(SETTINGS)
-    const people = await gather(server.url)
-    const running = { server, root: program.root, people, figures, fuzzing }
     const secrets = new Set<string>()
-    await playAll(running, secrets).catch((error: Error) => {
-      figures.problems.push(`it did not come to its end: ${error.stack}`)
-    })
+    try {
+      const people = await gather(server.url)
+      await playAll({ server, root: program.root, people, figures, fuzzing }, secrets)
+    } catch (error) {
+      figures.problems.push(`it did not come to its end: ${(error as Error).stack}`)
+    }
     const ended = await server.stop()
     if (ended.code !== 0) figures.problems.push(`the server ended with ${JSON.stringify(ended)}`)
     figures.problems.push(...faultsInLog(server.output(), [...secrets]).slice(0, 10))
@@ -117,7 +123,7 @@ async function playAll(running: Running, secrets: Set<string>): Promise<void> {
   }
 
   if (fuzzing.at !== undefined) return playRounds(1)
-  const warmUp = Math.min(50_000, Math.floor(requests / 10))
+  const warmUp = Math.min(50_000, Math.floor(requests / 4))
   await playRounds(warmUp)
   if (figures.played.problems.length > 0) return
   await cut(Math.floor(fuzzing.uploads / 10))

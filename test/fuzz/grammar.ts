@@ -55,7 +55,8 @@ interface Asking {
 }
 
 // What costs a hash of a password, or is a page of kilobytes, comes less often.
-const RARE = /^\/(account|auth|password|resetpassword|docs|openapi.json|client.js|page.*)?$/
+const RARE =
+  /^\/(account|auth|auth\/.*|password|resetpassword|docs|openapi.json|client.js|page.*)?$/
 const OFTEN = 12
 const METHODS = 'GET HEAD PUT POST DELETE OPTIONS PATCH TRACE PROPFIND LOCK QUERY'.split(' ')
 const ENDS = new Set(['DELETE /account', 'DELETE /auth', 'DELETE /auth/{handle}', 'POST /password'])
@@ -68,7 +69,7 @@ export function grammarOf(document: Document) {
         method: method.toUpperCase(),
         template,
         operation: operation as Operation,
-        weight: RARE.test(template) || template === '/auth/{handle}' ? 1 : OFTEN,
+        weight: RARE.test(template) ? 1 : 'requestBody' in operation ? 2 * OFTEN : OFTEN,
       })),
   )
   const all = calls.flatMap((call) => Array.from({ length: call.weight }, () => call))
@@ -268,7 +269,7 @@ function bodyOf({ operation }: Call, asking: Asking): Buffer | undefined {
   const schema = content?.['application/json']?.schema
   if (schema !== undefined) {
     const value = valueOf(schema, dice, (name) => named(name, asking))
-    return textOf(dice.once(3) ? distort(value, dice) : value, dice)
+    return textOf(dice.once(2) ? distort(value, dice) : value, dice)
   }
   if (content === undefined && !dice.once(15)) return undefined
   // The mark, that only who may read it is answered.

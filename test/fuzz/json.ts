@@ -77,12 +77,11 @@ const NAMES = [
 
 /** The same value with something in it that is not as it should be. */
 export function distort(value: unknown, dice: Dice): unknown {
-  if (typeof value !== 'object' || value === null || dice.once(8)) return dice.pick(WRONG)
+  if (typeof value !== 'object' || value === null || dice.once(15)) return dice.pick(WRONG)
   if (Array.isArray(value)) {
     const list = [...(value as unknown[])]
-    const at = dice.below(list.length + 1)
-    if (at === list.length) list.push(dice.once(2) ? list[0] : dice.pick(WRONG))
-    else if (dice.once(6)) list.splice(at, 1)
+    const at = dice.below(list.length)
+    if (list.length === 0 || dice.once(6)) list.push(dice.once(2) ? list[0] : dice.pick(WRONG))
     else list[at] = distort(list[at], dice)
     return list
   }
@@ -91,9 +90,9 @@ export function distort(value: unknown, dice: Dice): unknown {
   const rest = members.filter(([other]) => other !== name)
   // No literal has a member of the name __proto__ but by a definition.
   const made = (all: [string, unknown][]): unknown => Object.fromEntries(all)
-  if (dice.once(5)) return made(rest)
-  if (dice.once(4)) return made([...members, [dice.pick(NAMES), dice.pick(WRONG)]])
-  if (dice.once(6)) return made([...rest, [name.toUpperCase(), one]])
+  if (dice.once(8)) return made(rest)
+  if (dice.once(8)) return made([...members, [dice.pick(NAMES), dice.pick(WRONG)]])
+  if (dice.once(20)) return made([...rest, [name.toUpperCase(), one]])
   return made([...rest, [name, distort(one, dice)]])
 }
 

@@ -21,7 +21,7 @@ const bugs: Bug[] = [
     name: 'a target that cannot be decoded ends the process',
     file: 'src/http/server.ts',
     find: 'if (!TARGET.test(url)) {',
-    replace: 'if (!TARGET.test(decodeURIComponent(url))) {',
+    replace: "if (!TARGET.test(url) || decodeURIComponent(url) === '') {",
     notices: REQUESTS,
   },
   {
@@ -78,9 +78,28 @@ const bugs: Bug[] = [
   },
 ]
 
-export const fuzzBugs: SeededBug[] = bugs.map(({ name, file, find, replace, notices }) => ({
-  name: `fuzz: ${name}`,
-  edits: [{ file, find, replace }],
-  test: 'fuzz',
-  notices,
-}))
+export const fuzzBugs: SeededBug[] = [
+  ...bugs.map(({ name, file, find, replace, notices }) => ({
+    name: `fuzz: ${name}`,
+    edits: [{ file, find, replace }],
+    test: 'fuzz',
+    notices,
+  })),
+  {
+    name: 'fuzz: who may read may write',
+    edits: [
+      {
+        file: 'src/store.ts',
+        find: "  if (store.permission === 'READ') throw notEnough()\n",
+        replace: '',
+      },
+      {
+        file: 'src/write.ts',
+        find: "MAY(`'WRITE', 'OWN'`)",
+        replace: "MAY(`'READ', 'WRITE', 'OWN'`)",
+      },
+    ],
+    test: 'fuzz',
+    notices: REQUESTS,
+  },
+]
