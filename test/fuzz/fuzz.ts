@@ -19,7 +19,7 @@ export interface Fuzzing {
   uploads: number
   /** Null for none. */
   slow: { connections: number; seconds: number; quietSeconds: number; ways: Way[] } | null
-  /** After each part, before its memory is read. */
+  /** For the memory to come back, after each part, at most. */
   restMs: number
   tell?: (line: string) => void
 }
@@ -30,12 +30,14 @@ export interface Figures {
   cuts: Cuts[]
   slow: Slow[]
   /** Private memory after each part, the first after a warm-up. */
-  memory: { after: string; mib: number }[]
+  memory: { after: string; mib: number; seconds: number }[]
   problems: string[]
   seconds: number
 }
 
 const ROUND = 10_000
+export const MOST_MIB_MORE = 10
+const REST_MS = 50
 const SETTINGS = {
   QUOTA: '4M',
   METRICS_PORT: '0',
@@ -108,8 +110,9 @@ async function playAll(running: Running, secrets: Set<string>): Promise<void> {
       for (const { token, user } of scene.people) secrets.add(token).add(user)
       next = await play(playing, next, Math.min(left, ROUND))
       await people.bystander.check()
+      const { requests: done, problems } = figures.played
       fuzzing.tell?.(
-        `${figures.played.requests} requests, ${figures.played.problems.length} problems`,
+        `${done} requests, ${problems.length} problems, ${mibOf(server).toFixed(1)} MiB`,
       )
     }
   }
@@ -149,17 +152,35 @@ async function slowly({ server, people, figures, fuzzing }: Running, way: Way): 
   const { client } = people.bystander
   const path = `/store/${MARK}%20inline`
   const value = await (await client.get(`${MARK} inline`)).text()
-  const reading = { url: server.url, bearer: client.token, path, value }
+  const descriptors = (): number => openDescriptors(server)
+  const reading = { url: server.url, bearer: client.token, path, value, descriptors }
   const found = await crawl(way, { ...reading, ...slow })
   figures.slow.push(found)
 }
 
-async function rest({ server, figures, fuzzing }: Running, after: string): Promise<void> {
-  await pause(fuzzing.restMs)
-  const status = readFileSync(`/proc/${server.pid}/status`, 'utf8')
-  const mib = Number(/RssAnon:\s+(\d+)/.exec(status)?.[1]) / 1024
-  figures.memory.push({ after, mib })
-  fuzzing.tell?.(`${mib.toFixed(1)} MiB after ${after}`)
+/**
+ * Waits until the memory is what it was after the warm-up, or for as long as it may take. Meanwhile the
+ * bystander reads: a server without any work collects no garbage.
+ */
+async function rest({ server, people, figures, fuzzing }: Running, after: string): Promise<void> {
+  const began = performance.now()
+  const [warm] = figures.memory
+  const until = began + fuzzing.restMs / (warm === undefined ? 4 : 1)
+  const isBack = (): boolean => warm !== undefined && mibOf(server) <= warm.mib + MOST_MIB_MORE
+  const isOver = (): boolean => performance.now() > until || isBack()
+  while (!isOver()) {
+    await people.bystander.check()
+    await pause(REST_MS)
+  }
+  const mib = mibOf(server)
+  const seconds = (performance.now() - began) / 1000
+  figures.memory.push({ after, mib, seconds })
+  fuzzing.tell?.(`${mib.toFixed(1)} MiB after ${after}, and ${seconds.toFixed(0)} s`)
+}
+
+function mibOf({ pid }: Server): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return Number(/RssAnon:\s+(\d+)/.exec(status)?.[1]) / 1024
 }
 
 const openDescriptors = ({ pid }: Server): number => readdirSync(`/proc/${pid}/fd`).length
@@ -193,14 +214,14 @@ export function toTable({ played, cuts, slow, memory, problems, seconds, seed }:
     ['  of which were files', sum('files')],
     ['  by a reset', sum('resets')],
     ...slow.map(
-      ({ way, connections, quietMs, besideMs, isEnded, seconds: took }): [string, string] => [
-        `${connections} slow ${way}`,
+      ({ way, connections, most, quietMs, besideMs, isEnded, seconds: took }): [string, string] => [
+        `${connections} slow ${way}, ${most} at once`,
         `${isEnded ? 'ended by the server' : 'stopped'} after ${took.toFixed(0)} s; ${besideMs.length} reads meanwhile, p99 ${p99(besideMs)} ms; before, ${p99(quietMs)} ms`,
       ],
     ),
-    ...memory.map(({ after, mib }): [string, string] => [
+    ...memory.map(({ after, mib, seconds: took }): [string, string] => [
       `memory after ${after}`,
-      `${mib.toFixed(1)} MiB`,
+      `${mib.toFixed(1)} MiB, ${took.toFixed(0)} s later`,
     ]),
     ['left over', leaked],
     ['wrong, or not as documented', problems.length - leaked],

@@ -111,8 +111,8 @@ function pathOf(template: string, { dice, scene, speaker }: Asking): string {
 }
 
 function rawName(dice: Dice, scene: Scene): string {
-  const known = [scene.shared, ...scene.keys.slice(-8)]
-  const name = dice.once(4) ? dice.pick(known) : dice.pick(NAMES)
+  const known = dice.pick([scene.shared, scene.keys.at(-1 - dice.below(8)) ?? scene.shared])
+  const name = dice.once(4) ? known : dice.pick(NAMES)
   return name.split('/').map(encodeURIComponent).join('/')
 }
 
@@ -178,7 +178,10 @@ function headersOf({ parameters = [] }: Operation, asking: Asking): string[] {
   const lines = ['Host: localhost', `X-Forwarded-For: ${addressOf(dice)}`]
   const session = dice.once(12) ? dice.pick(SESSIONS)(scene, asking.speaker) : asking.speaker.token
   if (session !== '') lines.push(`Authorization: Bearer ${session}`)
-  for (const { name } of parameters.filter((one) => one.in === 'header' && dice.once(5))) {
+  const known = parameters.filter((one) => one.in === 'header')
+  const isPlain = dice.once(2)
+  if (isPlain && known.some(({ name }) => name === 'X-Sync-Token')) lines.push('X-Sync-Token: *')
+  for (const { name } of isPlain ? [] : known.filter(() => dice.once(4))) {
     lines.push(`${name}: ${dice.pick(HEADERS[name] ?? said('x'))(scene, asking.speaker)}`)
   }
   if (dice.once(10)) lines.push(dice.pick(EXTRAS))

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
-import { openLine } from '../attack/ask.ts'
+import { openLine, type Line } from '../attack/ask.ts'
 
 const PROGRAM = 'slowhttptest'
 
@@ -27,7 +27,9 @@ export type Way = keyof typeof WAYS
 export interface Slow {
   way: Way
   connections: number
-  /** True when the server had ended them all before the time was over. */
+  /** Open at once. */
+  most: number
+  /** The server ended them all before the time was over. */
   isEnded: boolean
   quietMs: number[]
   besideMs: number[]
@@ -44,54 +46,94 @@ export interface SlowOptions {
   quietSeconds: number
   /** At most. */
   seconds: number
+  /** How many the server has open. */
+  descriptors(): number
 }
 
 const READS_A_SECOND = 50
+const WATCH_MS = 200
+// Those of the reader, and of what slowhttptest itself looks at.
+const SPARE = 10
 
-/** Lets slow clients come, while somebody reads. */
+/** Lets slow clients come, while somebody reads, until the server has ended them or their time is over. */
 export async function crawl(way: Way, options: SlowOptions): Promise<Slow> {
-  const { connections, quietSeconds, seconds, url } = options
-  const began = performance.now()
-  const problems: string[] = []
-  const line = openLine(url)
-  async function read(isOver: () => boolean): Promise<number[]> {
-    const ms: number[] = []
-    for (let next = performance.now(); !isOver(); next += 1000 / READS_A_SECOND) {
-      await pause(Math.max(0, next - performance.now()))
-      const answer = await line.ask({ method: 'GET', path: options.path, bearer: options.bearer })
-      const isRight = answer.status === 200 && answer.body === options.value
-      if (!isRight)
-        problems.push(`a bystander's read: ${answer.status} ${answer.body.slice(0, 80)}`)
-      ms.push(answer.ms)
-    }
-    return ms
+  const { connections, quietSeconds, seconds, descriptors } = options
+  const found: Slow = {
+    way,
+    connections,
+    most: 0,
+    isEnded: false,
+    quietMs: [],
+    besideMs: [],
+    seconds: 0,
+    problems: [],
   }
+  const line = openLine(options.url)
+  const quietUntil = performance.now() + quietSeconds * 1000
+  const attack = { began: 0, isOver: false }
   try {
-    const quietUntil = performance.now() + quietSeconds * 1000
-    const quietMs = await read(() => performance.now() > quietUntil)
-    const attack = start(way, { url, connections, seconds })
-    const besideMs = await read(() => attack.isOver())
-    const said = await attack.said
-    if (!/Exit status/i.test(said)) problems.push(`${PROGRAM} did not run: ${said.slice(-500)}`)
-    const isEnded = /No open connections left/i.test(said)
-    const took = (performance.now() - began) / 1000 - quietSeconds
-    return { way, connections, isEnded, quietMs, besideMs, seconds: took, problems }
+    const read = (isOver: () => boolean) => readUntil(line, options, found.problems, isOver)
+    found.quietMs = await read(() => performance.now() > quietUntil)
+    const before = descriptors()
+    attack.began = performance.now()
+    const child = spawn(
+      PROGRAM,
+      [...argumentsFor(connections, seconds), ...WAYS[way](options.url)],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
+    const said = Promise.all([text(child.stdout), text(child.stderr)])
+    const ended = said.then(() => (attack.isOver = true))
+    // What it has read too little of may keep a client long after the server has hung up.
+    const watch = setInterval(() => {
+      const held = descriptors() - before
+      found.most = Math.max(found.most, held)
+      found.isEnded = found.most > connections / 2 && held <= SPARE
+      if (found.isEnded) child.kill()
+    }, WATCH_MS)
+    found.besideMs = await read(() => attack.isOver || found.isEnded)
+    clearInterval(watch)
+    await ended
+    if (found.most <= SPARE) {
+      found.problems.push(`${PROGRAM} did not get through: ${(await said).join('').slice(-500)}`)
+    }
   } finally {
     line.close()
   }
+  found.seconds = (performance.now() - attack.began) / 1000
+  return found
 }
 
-function start(
-  way: Way,
-  { url, connections, seconds }: Omit<SlowOptions, 'bearer' | 'path' | 'value' | 'quietSeconds'>,
-) {
-  const rate = String(Math.max(100, connections / 4))
-  const args = ['-c', String(connections), '-r', rate, '-i', '5', '-l', String(seconds), '-p', '10']
-  const child = spawn(PROGRAM, [...args, ...WAYS[way](url)], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let isOver = false
-  const said = Promise.all([text(child.stdout), text(child.stderr)]).then((all) => {
-    isOver = true
-    return all.join('')
-  })
-  return { said, isOver: () => isOver }
+const argumentsFor = (connections: number, seconds: number): string[] => {
+  const rate = Math.max(200, connections / 4)
+  return [
+    '-c',
+    String(connections),
+    '-r',
+    String(rate),
+    '-i',
+    '5',
+    '-l',
+    String(seconds),
+    '-p',
+    '10',
+  ]
+}
+
+async function readUntil(
+  line: Line,
+  { path, bearer, value }: SlowOptions,
+  problems: string[],
+  isOver: () => boolean,
+): Promise<number[]> {
+  const ms: number[] = []
+  for (let next = performance.now(); !isOver(); next += 1000 / READS_A_SECOND) {
+    await pause(Math.max(0, next - performance.now()))
+    const answer = await line.ask({ method: 'GET', path, bearer })
+    const isRight = answer.status === 200 && answer.body === value
+    if (!isRight) problems.push(`a bystander's read: ${answer.status} ${answer.body.slice(0, 80)}`)
+    ms.push(answer.ms)
+  }
+  return ms
 }
