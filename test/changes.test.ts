@@ -9,6 +9,7 @@ import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { apply, holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
+import { openWire } from './helpers/wire.ts'
 
 describe('GET /changes', () => {
   it('answers everything at first, then what changed, each key once and latest', async (t) => {
@@ -91,6 +92,20 @@ describe('GET /changes', () => {
     assert.equal(rest.more, false)
     const keys = [...first.changes, ...rest.changes].map(({ key }) => key)
     assert.deepEqual([keys.length, new Set(keys).size], [250, 250])
+  })
+
+  it('answers HEAD without a page, however long that would be', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    // One more than are read at once.
+    for (let i = 0; i <= 100; i++) await ana.save(`key ${i}`, 'value')
+    const wire = await openWire(t, node.port)
+    const session = `Host: localhost\r\nAuthorization: Bearer ${ana.token}\r\n`
+    wire.send(`HEAD /changes HTTP/1.1\r\n${session}\r\n`, `GET /info HTTP/1.1\r\n${session}\r\n`)
+    const head = await wire.answer({ toHead: true })
+    assert.equal(head?.status, 200)
+    assert.equal(head.headers['content-type'], 'application/json')
+    assert.equal((await wire.answer())?.status, 200)
   })
 
   it('tells grants, writes of others, changes of permission, and revocations', async (t) => {

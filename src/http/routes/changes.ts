@@ -104,6 +104,7 @@ interface PageOptions {
 }
 
 async function sendPage(call: ChangesCall, options: PageOptions, first: Part): Promise<Response> {
+  if (call.incoming.method === 'HEAD') return new Response(null, { headers: jsonHeaders({}) })
   const parts = toText(call, options, first)
   const isLong = first.more && first.entries.length < options.limit
   if (isLong) return sendText(call.outgoing, jsonHeaders({}), parts)
