@@ -13,7 +13,7 @@ export interface Connection {
   destroy(): void
 }
 
-export interface Ending {
+interface Ending {
   isReset: boolean
   /** Before it hangs up. */
   waitMs: number

@@ -12,7 +12,7 @@ const ERROR_LEVEL = 50
 // The addresses that requests say they come from.
 const ADDRESS = /198\.18\.\d|2001:db8/
 
-export interface Asked {
+interface Asked {
   method: string
   path: string
 }

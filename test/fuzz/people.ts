@@ -36,7 +36,7 @@ export interface People {
   renew(): Promise<void>
 }
 
-export interface Bystander {
+interface Bystander {
   client: Client
   /** Throws unless all that it has is as it was. */
   check(): Promise<void>
