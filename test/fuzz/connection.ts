@@ -80,7 +80,12 @@ export async function dial(port: number): Promise<Connection> {
       if (waitMs > 0) await pause(waitMs)
       if (isReset) socket.resetAndDestroy()
       else socket.end()
-      while (!isEnded) await changed()
+      // One that still sends, and does not end, is as bad as one that does nothing.
+      const until = performance.now() + MOST_MS
+      while (!isEnded) {
+        if (performance.now() > until) throw new Late('it goes on after its client hung up')
+        await changed()
+      }
       socket.destroy()
       return readAll(take())
     },

@@ -56,12 +56,12 @@ export async function play(playing: Playing, first: number, requests: number): P
     while (played.requests < until && played.problems.length < MOST_PROBLEMS) {
       const one = number++
       const luck = dice(playing.seed * 1_000_003 + one)
+      const batch = batchOf(draft, luck, playing.scene)
+      played.requests += batch.length
       if (line?.isOpen() !== true) {
         line = await dial(playing.port)
         played.connections++
       }
-      const batch = batchOf(draft, luck, playing.scene)
-      played.requests += batch.length
       const isOver = await sendBatch(playing, { line, batch, luck, number: one })
       if (isOver || luck.once(4)) {
         line.destroy()
@@ -134,7 +134,7 @@ async function sendBatch(playing: Playing, sending: Sending): Promise<boolean> {
     const isOurs = [Fault, NotHttp, Late].some((kind) => error instanceof kind)
     const { message, stack } = error as Error
     played.problems.push(
-      `SEED=${seed} AT=${number}: ${isOurs ? message : stack}\n  ${shown(current?.bytes)}`,
+      `SEED=${seed} AT=${number}: ${isOurs ? message : stack}\n${shown(batch, current)}`,
     )
     return true
   }
@@ -159,5 +159,10 @@ function count({ answers }: Played, { status, body, headers }: Answer): void {
   answers.set(name, (answers.get(name) ?? 0) + 1)
 }
 
-const shown = (bytes: Buffer | undefined): string =>
-  JSON.stringify(bytes?.toString('latin1').slice(0, SHOWN_BYTES) ?? '')
+/** The bytes that something came of, and what was asked before on the connection. */
+function shown(batch: Made[], current: Made | undefined): string {
+  const before = batch.slice(0, batch.indexOf(current as Made))
+  const asked = before.map(({ method, path }) => `  ${method} ${path.slice(0, 100)}\n`)
+  const bytes = current?.bytes.toString('latin1').slice(0, SHOWN_BYTES) ?? ''
+  return `${asked.join('')}  ${JSON.stringify(bytes)}`
+}
