@@ -89,7 +89,9 @@ export async function crawl(way: Way, options: SlowOptions): Promise<Slow> {
     const watch = setInterval(() => {
       const held = descriptors() - before
       found.most = Math.max(found.most, held)
-      found.isEnded = found.most > connections / 2 && held <= SPARE
+      // When its time is over, it hangs up itself.
+      const isInTime = performance.now() < attack.began + seconds * 1000
+      found.isEnded = isInTime && found.most > connections / 2 && held <= SPARE
       if (found.isEnded) child.kill()
     }, WATCH_MS)
     found.besideMs = await read(() => attack.isOver || found.isEnded)
