@@ -89,21 +89,20 @@ export async function crawl(way: Way, options: SlowOptions): Promise<Slow> {
     const watch = setInterval(() => {
       const held = descriptors() - before
       found.most = Math.max(found.most, held)
-      // When its time is over, it hangs up itself.
-      const isInTime = performance.now() < attack.began + seconds * 1000
-      found.isEnded = isInTime && found.most > connections / 2 && held <= SPARE
-      if (found.isEnded) child.kill()
+      if (found.most > connections / 2 && held <= SPARE) child.kill()
     }, WATCH_MS)
-    found.besideMs = await read(() => attack.isOver || found.isEnded)
+    found.besideMs = await read(() => attack.isOver)
     clearInterval(watch)
     await ended
+    found.seconds = (performance.now() - attack.began) / 1000
+    // With its time over it hangs up itself; before, only when it has no connection left.
+    found.isEnded = found.most > connections / 2 && found.seconds < seconds
     if (found.most <= SPARE) {
       found.problems.push(`${PROGRAM} did not get through: ${(await said).join('').slice(-500)}`)
     }
   } finally {
     line.close()
   }
-  found.seconds = (performance.now() - attack.began) / 1000
   return found
 }
 
