@@ -11,7 +11,15 @@ import { PROGRAM } from './proof/recording.ts'
 import { EXECUTABLE } from './helpers/executable.ts'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
-const NONE: Fuzzing = { seed: SEED, requests: 0, uploads: 0, slow: null, restMs: 0 }
+const MOST_MS = 200_000
+const NONE: Fuzzing = {
+  seed: SEED,
+  requests: 0,
+  uploads: 0,
+  slow: null,
+  restMs: 0,
+  mostMs: MOST_MS,
+}
 
 // From source these are on the disk.
 before(async () => {

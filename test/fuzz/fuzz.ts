@@ -21,6 +21,8 @@ export interface Fuzzing {
   slow: { connections: number; seconds: number; quietSeconds: number; ways: Way[] } | null
   /** For the memory to come back, after each part, at most. */
   restMs: number
+  /** In all. */
+  mostMs: number
   tell?: (line: string) => void
 }
 
@@ -75,7 +77,8 @@ export async function run(fuzzing: Fuzzing): Promise<Figures> {
     const secrets = new Set<string>()
     try {
       const people = await gather(server.url)
-      await playAll({ server, root: program.root, people, figures, fuzzing }, secrets)
+      const playing = playAll({ server, root: program.root, people, figures, fuzzing }, secrets)
+      await Promise.race([playing, late(fuzzing.mostMs)])
     } catch (error) {
       figures.problems.push(`it did not come to its end: ${(error as Error).stack}`)
     }
@@ -93,6 +96,11 @@ export async function run(fuzzing: Fuzzing): Promise<Figures> {
   figures.seconds = (performance.now() - began) / 1000
   return figures
 }
+
+const late = (ms: number): Promise<never> =>
+  new Promise((_, reject) => {
+    setTimeout(() => reject(new Error('it stands still, or takes too long')), ms).unref()
+  })
 
 async function playAll(running: Running, secrets: Set<string>): Promise<void> {
   const { server, people, figures, fuzzing } = running
