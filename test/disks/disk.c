@@ -220,6 +220,11 @@ int open(const char *path, int flags, ...) { MODE(flags) return open_file(plain_
 int open64(const char *path, int flags, ...) { MODE(flags) return open_file(plain_open, 0, path, flags, mode); }
 int openat(int at, const char *path, int flags, ...) { MODE(flags) return open_file(plain_openat, at, path, flags, mode); }
 int openat64(int at, const char *path, int flags, ...) { MODE(flags) return open_file(plain_openat, at, path, flags, mode); }
+// As they are called where libc checks its callers.
+int __open_2(const char *path, int flags) { return open_file(plain_open, 0, path, flags, 0); }
+int __open64_2(const char *path, int flags) { return open_file(plain_open, 0, path, flags, 0); }
+int __openat_2(int at, const char *path, int flags) { return open_file(plain_openat, at, path, flags, 0); }
+int __openat64_2(int at, const char *path, int flags) { return open_file(plain_openat, at, path, flags, 0); }
 
 // Half of what was asked for, and at least one byte.
 static size_t share(int outcome, size_t length) { return outcome == 1 && length > 1 ? length / 2 : length; }

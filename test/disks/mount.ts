@@ -3,12 +3,14 @@ import { execFileSync, spawn } from 'node:child_process'
 import {
   closeSync,
   existsSync,
+  fsyncSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   rmSync,
   statSync,
   truncateSync,
+  writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -113,7 +115,20 @@ export async function mountSlow(
   run('mkfs.ext4', '-q', '-F', '-m', '0', '-E', 'nodiscard', loop)
   run('mount', loop, point)
   ends.push(() => run('umount', '-l', point))
+  const took = flushMs(join(point, 'probe'))
+  if (took < syncMs) throw new Error(`a flush takes ${took} ms, not ${syncMs}`)
   return point
+}
+
+function flushMs(path: string): number {
+  const file = openSync(path, 'w')
+  writeSync(file, 'x')
+  const started = performance.now()
+  fsyncSync(file)
+  const took = performance.now() - started
+  closeSync(file)
+  rmSync(path)
+  return took
 }
 
 /** Starts a program; answers what ends it. */
