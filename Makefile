@@ -62,8 +62,8 @@ soak: dist/sync-node ## use it for a year: OPERATIONS= (five million) by many, a
 fuzz: dist/sync-node ## send it REQUESTS= (a million) that no client would, and slow clients: SEED=2, AT= for one that failed
 	$(node) scripts/fuzz.ts
 
-bench: dist/sync-node ## measure: reads and durable writes beside a bare server, memory, start, the feed
-	$(node) scripts/bench/main.ts
+bench: dist/sync-node ## measure it beside nginx, Apache, rclone and others: BENCH=word for a part, ROUNDS=5
+	$(node) scripts/bench/main.ts $(BENCH)
 
 check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxfmt --check

@@ -11,13 +11,16 @@ import { openLine, signUpAll, WRONG, type Line } from '../test/attack/ask.ts'
 import { flood } from '../test/attack/flood.ts'
 import { compare, type Compared } from '../test/attack/guess.ts'
 import { fromEverywhere, tryWay, WAYS } from '../test/attack/limits.ts'
-import { killAll, median, row, startSyncNode, type Server } from './bench/server.ts'
+import { killAll, startSyncNode, type Server } from './bench/process.ts'
+import { median } from './bench/report.ts'
 
 const share = Number(process.argv[2] ?? 1)
 const FLOOD = { seconds: 60 * share, quietSeconds: 20 * share, rate: 500, addresses: 50 }
 const SAMPLES = 500 * share
 const ADDRESSES = 1_000_000 * share
 const P = 0.01
+
+const row = (name: string, figure: string): string => `${name.padEnd(48)} ${figure}`
 
 // Takes every mail, and throws it away.
 const mails = new SMTPServer({

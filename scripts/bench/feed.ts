@@ -3,20 +3,21 @@ import { Agent, get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { connect } from '../../src/client/client.ts'
+import type { Bench } from './bench.ts'
+import { startSyncNode, type Server } from './process.ts'
+import { atMost, figure, mib, type Result } from './report.ts'
 import { fillDatabase, type Account } from './rows.ts'
-import { median, mib, row, startSyncNode, type Server } from './server.ts'
 
 const ACCOUNTS = 1000
 const STREAMS_EACH = 10
-const ROUNDS = 7
 const POLLS = 300
 const CHANGES = 10
 const FEW = 1000
-const MANY = 1_000_000
+const MANY = 100_000
 const FIRST_SYNC = 10_000
 
-export async function measureFeed(folder: string): Promise<string> {
-  const root = join(folder, 'feed')
+export async function measureFeed(bench: Bench): Promise<Result[]> {
+  const root = join(bench.folder, 'feed')
   await (await startSyncNode(root)).stop()
   const filled = fillDatabase(root, ({ account, stores, share }) => {
     const accounts = Array.from({ length: ACCOUNTS }, account)
@@ -30,15 +31,13 @@ export async function measureFeed(folder: string): Promise<string> {
     return { accounts, toSome, toAll, few, many, first }
   })
   // Each on a server that has done nothing else: no memory that was freed hides what is taken.
-  const lines = []
+  const results: Result[] = []
   for (const measure of [measureStreams, measurePolls, measureFirstSync]) {
     const server = await startSyncNode(root)
-    lines.push(await measure(server, filled))
-    if (measure === measurePolls)
-      lines.push(row('start with a million stores', `${server.startMs.toFixed(0)} ms`))
+    results.push(...(await measure(server, filled, bench)))
     await server.stop()
   }
-  return lines.join('\n')
+  return results
 }
 
 const authorized = ({ bearer }: Account) => ({ Authorization: `Bearer ${bearer}` })
@@ -56,7 +55,8 @@ interface Filled {
 async function measureStreams(
   server: Server,
   { accounts, toSome, toAll }: Filled,
-): Promise<string> {
+  { rounds }: Bench,
+): Promise<Result[]> {
   await pause(1000)
   const before = server.rssAnonKib()
   const agent = new Agent({ maxSockets: Infinity })
@@ -72,9 +72,9 @@ async function measureStreams(
   await pause(2000) // what each is sent at first
   const idle = server.rssAnonKib()
   const count = ACCOUNTS * STREAMS_EACH
-  async function fanOut(key: string, streams: number): Promise<string> {
+  async function fanOut(key: string, streams: number): Promise<number[]> {
     const times: number[] = []
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       const all = heard.reach(streams)
       const started = performance.now()
       await overwrite(server, accounts[0] as Account, key)
@@ -82,18 +82,29 @@ async function measureStreams(
       times.push(performance.now() - started)
       await pause(300)
     }
-    return row(
-      `a write that ${streams} of them hear of`,
-      `${median(times).toFixed(0)} ms to the last`,
-    )
+    return times
   }
-  const lines = [
-    row(`${count} idle event streams, ${ACCOUNTS} accounts`, `${mib(idle - before)} more`),
-    await fanOut(toSome, count / STREAMS_EACH),
-    await fanOut(toAll, count),
-  ]
+  const few = await fanOut(toSome, count / STREAMS_EACH)
+  const all = await fanOut(toAll, count)
   agent.destroy()
-  return lines.join('\n')
+  const more = mib(idle - before)
+  return [
+    {
+      work: `${count.toLocaleString('en')} idle event streams, ${ACCOUNTS.toLocaleString('en')} accounts`,
+      unit: 'MiB more',
+      figures: [figure('Sync Node', [more])],
+      targets: [atMost(more, 200, 'MiB more')],
+    },
+    {
+      work: 'a write, until the last stream has heard of it',
+      unit: 'ms',
+      figures: [
+        figure(`${count / STREAMS_EACH} streams hear of it`, few),
+        figure(`${count} streams hear of it`, all),
+      ],
+      targets: [],
+    },
+  ]
 }
 
 function openStream({ port }: Server, account: Account, agent: Agent): Promise<IncomingMessage> {
@@ -138,28 +149,33 @@ async function put(
 }
 
 /** The same poll in a small account and in a large one, in turns. */
-async function measurePolls(server: Server, { few, many }: Filled): Promise<string> {
+async function measurePolls(server: Server, { few, many }: Filled): Promise<Result[]> {
   const times = new Map<Account, number[]>()
   const cursors = new Map<Account, string>()
   for (const account of [few, many]) {
-    cursors.set(account, await lastCursor(server, account))
+    cursors.set(account, await lastCursor(server.url, authorized(account)))
     times.set(account, [])
     for (let i = 0; i < CHANGES; i++) await create(server, account, `new-${i}`)
   }
   for (let i = 0; i < POLLS; i++) {
     for (const account of [few, many]) {
       const started = performance.now()
-      const { changes } = await poll(server, account, cursors.get(account))
+      const { changes } = await poll(server.url, authorized(account), cursors.get(account))
       times.get(account)?.push(performance.now() - started)
       if (changes.length !== CHANGES) throw new Error('the poll did not bring what was written')
     }
   }
-  const [small, large] = [few, many].map((account) => median(times.get(account) as number[]))
-  const ratio = (large as number) / (small as number)
-  return row(
-    `a poll of ${CHANGES} changes, ${FEW} and ${MANY} stores`,
-    `${small?.toFixed(2)} ms and ${large?.toFixed(2)} ms: ${ratio.toFixed(2)}`,
-  )
+  return [
+    {
+      work: `a poll that brings ${CHANGES} changes, one client`,
+      unit: 'ms',
+      figures: [
+        figure('account of 1,000 stores', times.get(few) as number[]),
+        figure('account of 100,000 stores', times.get(many) as number[]),
+      ],
+      targets: [],
+    },
+  ]
 }
 
 interface Page {
@@ -168,36 +184,52 @@ interface Page {
   changes: unknown[]
 }
 
-async function poll({ url }: Server, account: Account, since?: string): Promise<Page> {
+type Headers = Record<string, string>
+
+async function poll(url: string, headers: Headers, since?: string): Promise<Page> {
   const query = since === undefined ? '' : `&since=${since}`
-  const answer = await fetch(`${url}/changes?limit=1000${query}`, { headers: authorized(account) })
+  const answer = await fetch(`${url}/changes?limit=1000${query}`, { headers })
   if (!answer.ok) throw new Error(`the server answered ${answer.status}`)
   return (await answer.json()) as Page
 }
 
-async function lastCursor(server: Server, account: Account): Promise<string> {
-  let page = await poll(server, account)
-  while (page.more) page = await poll(server, account, page.cursor)
+/** Where a feed goes on once all that there is has been read. */
+export async function lastCursor(url: string, headers: Headers): Promise<string> {
+  let page = await poll(url, headers)
+  while (page.more) page = await poll(url, headers, page.cursor)
   return page.cursor
 }
 
 /** A first sync with the values, by the client that app authors have, into nothing. */
-async function measureFirstSync(server: Server, { first }: Filled): Promise<string> {
+async function measureFirstSync(
+  server: Server,
+  { first }: Filled,
+  { rounds }: Bench,
+): Promise<Result[]> {
   let requests = 0
   const counting: typeof fetch = (...args) => {
     requests++
     return fetch(...args)
   }
-  const client = connect({ url: server.url, token: first.bearer, fetch: counting })
-  const started = performance.now()
-  let values = 0
-  for await (const event of client.changes({ includeData: true })) {
-    if (event.type === 'change' && 'value' in event.change) values++
+  const times: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    requests = 0
+    const client = connect({ url: server.url, token: first.bearer, fetch: counting })
+    const started = performance.now()
+    let values = 0
+    for await (const event of client.changes({ includeData: true })) {
+      if (event.type === 'change' && 'value' in event.change) values++
+    }
+    times.push((performance.now() - started) / 1000)
+    if (values !== FIRST_SYNC) throw new Error(`${values} of ${FIRST_SYNC} values came`)
   }
-  const seconds = (performance.now() - started) / 1000
-  if (values !== FIRST_SYNC) throw new Error(`${values} of ${FIRST_SYNC} values came`)
-  return row(
-    `first sync of ${FIRST_SYNC} stores of 1 KiB`,
-    `${seconds.toFixed(1)} s, ${requests} requests`,
-  )
+  const took = figure('Sync Node and its client', times)
+  return [
+    {
+      work: 'first sync of 10,000 stores of 1 KiB, one client',
+      unit: 's',
+      figures: [took],
+      targets: [atMost(took.value, 2, 's'), atMost(requests, 100, 'requests')],
+    },
+  ]
 }
