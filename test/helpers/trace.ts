@@ -63,10 +63,35 @@ export async function attach(
   { pid, url }: Pick<Server, 'pid' | 'url'>,
 ): Promise<() => Promise<Call[]>> {
   const file = join(folder, 'trace')
-  const strace = spawn(STRACE, [...options(file), '-e', SLOW_SYNCS, '-p', String(pid)], {
+  const end = await watch(t, pid, [...options(file), '-e', SLOW_SYNCS])
+  return async () => {
+    // When this is answered, the answers before it are written down.
+    await (await fetch(`${url}/info`)).arrayBuffer()
+    await end()
+    return parse(readFileSync(file, 'utf8'))
+  }
+}
+
+/** Attaches to all threads of a running server; answers how to end that, and how often each call came. */
+export async function count(
+  t: TestContext,
+  { folder }: Pick<Installation, 'folder'>,
+  { pid, more = [] }: { pid: number; more?: string[] },
+): Promise<() => Promise<Map<string, number>>> {
+  const file = join(folder, 'counts')
+  const end = await watch(t, pid, ['-f', '-c', '-o', file, ...more])
+  return async () => {
+    await end()
+    const lines = readFileSync(file, 'utf8').matchAll(/^ *[\d.]+ +[\d.]+ +\d+ +(\d+) .*?(\w+)$/gm)
+    return new Map([...lines].map(([, calls, name]) => [name as string, Number(calls)]))
+  }
+}
+
+async function watch(t: TestContext, pid: number, args: string[]): Promise<() => Promise<void>> {
+  const strace = spawn(STRACE, [...args, '-p', String(pid)], {
     stdio: ['ignore', 'ignore', 'pipe'],
   })
-  const ended = new Promise((resolve) => strace.once('close', resolve))
+  const ended = new Promise<void>((resolve) => strace.once('close', () => resolve()))
   t.after(async () => {
     strace.kill('SIGKILL')
     await ended
@@ -80,12 +105,9 @@ export async function attach(
       if (/Process \d+ attached/.test(said)) resolve()
     })
   })
-  return async () => {
-    // When this is answered, the answers before it are written down.
-    await (await fetch(`${url}/info`)).arrayBuffer()
+  return () => {
     strace.kill('SIGINT')
-    await ended
-    return parse(readFileSync(file, 'utf8'))
+    return ended
   }
 }
 
