@@ -151,10 +151,16 @@ async function startUpload({
 }): Promise<Upload> {
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY
   const file = await openFile(path, flags, 0o600).catch(refuse)
-  // The entry is made durable while the body streams; a failure waits for finish().
-  const entry = sync(syncEntry)
-  entry.catch(() => undefined)
+  let isEntrySynced = false
   let unsynced = 0
+
+  // The entry last: file systems with a journal have mostly made it durable with the file by then.
+  async function syncAll(): Promise<void> {
+    await sync(() => file.datasync())
+    if (!isEntrySynced) await sync(syncEntry)
+    isEntrySynced = true
+  }
+
   return {
     name,
     async write(chunk) {
@@ -164,16 +170,14 @@ async function startUpload({
       unsynced += chunk.length
       if (unsynced < SYNC_EVERY_BYTES) return
       unsynced = 0
-      await sync(() => file.datasync())
+      await syncAll()
     },
     async finish() {
-      await sync(() => file.datasync())
-      await entry
+      await syncAll()
       await file.close()
     },
     leave: () => file.close().catch(() => undefined),
     async discard() {
-      await entry.catch(() => undefined)
       await file.close().catch(() => undefined)
       // On a disk that takes no writes any more it stays: the next start finds that no row names it.
       await rm(path, { force: true }).catch(() => undefined)

@@ -76,8 +76,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: DISK,
-        find: '      await sync(() => file.datasync())\n      await entry\n',
-        replace: '      await entry\n',
+        find: '    await sync(() => file.datasync())\n    if (!isEntrySynced)',
+        replace: '    if (!isEntrySynced)',
       },
     ],
     test: 'durability',

@@ -56,8 +56,8 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
     edits: [
       {
         file: 'src/blobs/disk.ts',
-        find: '      await sync(() => file.datasync())\n      await entry\n',
-        replace: '      await entry\n',
+        find: '    await sync(() => file.datasync())\n    if (!isEntrySynced)',
+        replace: '    if (!isEntrySynced)',
       },
     ],
   },
