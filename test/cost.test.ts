@@ -152,7 +152,9 @@ describe('What a request asks of the system', { skip }, () => {
 
 describe('Writes that come at once', { skip }, () => {
   const WRITERS = 32
-  const EACH = 5
+  const EACH = 8
+  // Half as many more than when all share each. Where those just answered miss the next one, it takes twice as many.
+  const MOST = 1.5 * EACH
   // Long enough for all that wait to be taken in, however busy the machine is.
   const SLOW_SYNCS = [
     '-e',
@@ -161,7 +163,7 @@ describe('Writes that come at once', { skip }, () => {
     'inject=fsync,fdatasync:delay_enter=200000',
   ]
 
-  it('share a sync, by four at least', async (t) => {
+  it('share a sync, also when they were answered just before', async (t) => {
     const here = install(t, FROM_SOURCE)
     const { pid, url } = await here.serve()
     const ana = remoteClient(url, await signUp(url, { id: 'ana' }))
@@ -178,6 +180,6 @@ describe('Writes that come at once', { skip }, () => {
     const { fsync = 0, fdatasync = 0 } = Object.fromEntries(await end())
     const syncs = fsync + fdatasync
     t.diagnostic(`${syncs} syncs for ${WRITERS * EACH} writes`)
-    assert.ok(syncs > 0 && syncs <= (WRITERS * EACH) / 4, `${syncs} syncs`)
+    assert.ok(syncs > 0 && syncs <= MOST, `${syncs} syncs`)
   })
 })
