@@ -43,7 +43,10 @@ async function bundle(): Promise<void> {
       check: 'src/database/check.ts',
       copy: 'src/database/copy.ts',
       hasher: 'src/hasher.ts',
+      nodemailer: 'node_modules/nodemailer/dist/esm/nodemailer.js',
     },
+    // An asset of its own: src/packed.ts.
+    external: ['nodemailer'],
     outdir: 'dist',
     outExtension: { '.js': '.cjs' },
     bundle: true,

@@ -1,7 +1,8 @@
 // Owns mail: the one letter this server writes.
 import { domainToASCII, domainToUnicode } from 'node:url'
-import { createTransport } from 'nodemailer'
+import type { Transporter } from 'nodemailer'
 import type { Config } from './config.ts'
+import { loadNodemailer } from './packed.ts'
 
 export interface Mailer {
   /** Sends a password reset token to the address that is the account's id. */
@@ -15,11 +16,14 @@ export function openMailer({
   publicUrl,
 }: Pick<Config, 'smtpUrl' | 'mailFrom' | 'publicUrl'>): Mailer | null {
   if (smtpUrl === null || mailFrom === null) return null
-  const transport = createTransport(smtpUrl)
+  let transport: Promise<Transporter> | undefined
   return {
     async sendReset(address, token) {
       if (!isPlain(address)) return
-      await transport.sendMail({
+      transport ??= loadNodemailer().then(({ createTransport }) => createTransport(smtpUrl))
+      await (
+        await transport
+      ).sendMail({
         from: mailFrom,
         to: { name: '', address },
         envelope: { from: mailFrom.replace(/^.*<|>$/g, ''), to: [address] },

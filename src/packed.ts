@@ -1,7 +1,10 @@
 // Owns what the executable carries: embedded files, the workers' code, version and commit date. From source, the same from disk.
 import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import type * as Sea from 'node:sea'
+import { compileFunction } from 'node:vm'
 import { Worker } from 'node:worker_threads'
+import type * as Nodemailer from 'nodemailer'
 
 // scripts/build.ts replaces these two names. From source they do not exist, so a typeof has to come first.
 declare const __VERSION__: string
@@ -51,6 +54,15 @@ export function startWorker(name: keyof typeof WORKERS, workerData: unknown): Wo
   // An empty execArgv from source, or the worker would inherit the loader that tests run with.
   const entry = new URL(WORKERS[name], source)
   return new Worker(entry, { execArgv: [], name, workerData })
+}
+
+/** Large, and of use to few servers: read when it is needed, or it would make every start longer. */
+export async function loadNodemailer(): Promise<typeof Nodemailer> {
+  if (source !== null) return import('nodemailer')
+  const module = { exports: {} }
+  const run = compileFunction(readAsset('nodemailer.cjs'), ['require', 'module', 'exports'])
+  run(createRequire(process.execPath), module, module.exports)
+  return module.exports as typeof Nodemailer
 }
 
 function assetsIn(folder: string): string[] {

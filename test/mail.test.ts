@@ -6,9 +6,11 @@ import { describe, it, type TestContext } from 'node:test'
 import { SMTPServer } from 'smtp-server'
 import { HOUR, MINUTE, count, post, settled, sha256 } from './helpers/ask.ts'
 import { eventually } from './helpers/eventually.ts'
+import { install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
 import { startReal, type RealNode } from './helpers/real.ts'
+import { signUp } from './helpers/remote.ts'
 
 const PUBLIC_URL = 'https://sync.example.org/its%20path'
 
@@ -225,6 +227,15 @@ describe('a reset mail, by a real mail server', () => {
     await eventually(() => office.letters.some(({ to }) => to.includes('ben@example.org')), true)
     const others = office.letters.filter(({ to }) => to.includes('ana@example.org'))
     assert.equal(others.length, 0)
+  })
+
+  it('is sent by the executable as well, which carries what sends it', async (t) => {
+    const office = await postOffice(t)
+    const { url } = await install(t).serve(environment(office))
+    await signUp(url, { id: 'ana@example.org' })
+    const body = JSON.stringify({ id: 'ana@example.org' })
+    await expectStatus(await fetch(`${url}/resetpassword`, { method: 'POST', body }), 204)
+    await eventually(() => office.letters.map(({ to }) => to), [['ana@example.org']])
   })
 
   it('is answered before the mail server says a word', async (t) => {
