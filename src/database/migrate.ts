@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 import { LibsqlError } from '@libsql/core/api'
 import { Refusal } from '../errors.ts'
 import { listMigrations, readAsset } from '../packed.ts'
-import { sql, type Database, type Statement } from './database.ts'
+import { require, sql, type Database, type Statement } from './database.ts'
 
 interface Migration {
   number: number
@@ -19,7 +19,7 @@ export async function isFresh(database: Database): Promise<boolean> {
 
 /**
  * Applies what is pending, all of it or nothing, up to one if need be; `first` comes after the first
- * migration.
+ * migration. Of several nodes that do so at once, one does.
  */
 export async function migrate(
   database: Database,
@@ -27,9 +27,24 @@ export async function migrate(
   upTo = Infinity,
 ): Promise<void> {
   const missing = (await pending(database)).filter(({ number }) => number <= upTo)
-  if (missing.length === 0) return
-  await database.batch(
-    missing.flatMap(({ number, name, text, checksum }) => [
+  const [next] = missing
+  if (next === undefined) return
+  try {
+    await database.batch(statementsOf(missing, first), 'write')
+  } catch (error) {
+    const now = await pending(database)
+    if (now.some(({ number }) => number === next.number)) throw error
+    await migrate(database, first, upTo)
+  }
+}
+
+/** Of migrations in a row: they abort where the first has been applied. */
+function statementsOf(migrations: Migration[], first: Statement[]): Statement[] {
+  const before = (migrations[0]?.number ?? 0) - 1
+  return [
+    // The first one of all aborts by the table that it makes.
+    ...(before === 0 ? [] : [require('SELECT schema = ? FROM node', [before])]),
+    ...migrations.flatMap(({ number, name, text, checksum }) => [
       ...split(text).map((statement) => sql(statement)),
       ...(number === 1 ? first : []),
       sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
@@ -39,8 +54,7 @@ export async function migrate(
       ]),
       sql('UPDATE node SET schema = ?', [number]),
     ]),
-    'write',
-  )
+  ]
 }
 
 /** The schema that the data is to be brought to; null when it is there. Throws Refusal. */

@@ -59,7 +59,7 @@ export const infoRoutes = [
         name: 'sync-node',
         version,
         registration: config.registration,
-        durability: 'disk',
+        durability: config.database === null ? 'disk' : 'database',
         limits: {
           value: config.maxValueSize,
           inline: INLINE_BYTES,
