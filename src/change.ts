@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
-import { anchorOf, rangeOf, sealer, type Position, type Sealer } from './cursor.ts'
+import { KNOWN, check, knownArgs, rangeAt, type Position } from './cursor.ts'
 import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
@@ -45,26 +45,28 @@ const PART_WITH_DATA = 16
 const PART_QUERY = (columns: string, join: string): string => `
   SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
     t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted,
-    (SELECT seq FROM node) AS last
+    ${rangeAt('max(p.change_seq, ?3)')} AS nonce, (SELECT seq FROM node) AS last
   FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
-  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE}
+  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE} AND ${KNOWN}
   UNION ALL
-  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, (SELECT seq FROM node)
+  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1,
+    ${rangeAt('max(change_seq, ?3)')}, (SELECT seq FROM node)
   FROM tombstone
   WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND change_seq <= ?7 AND ${ALIVE}
-  ORDER BY change_seq LIMIT ?6`
+    AND ${KNOWN}
+  ORDER BY change_seq LIMIT ?8`
 
-const ALIVE = 'EXISTS (SELECT 1 FROM sync_session WHERE token = ?4 AND expiration > ?5)'
+const ALIVE = session.aliveAt('?5', '?6')
 const QUERY = PART_QUERY(', NULL AS value', '')
 const QUERY_WITH_DATA = PART_QUERY(', d.value', 'LEFT JOIN store_data d ON d.id = t.store_data')
 
 /** Where a first sync begins. */
 export async function beginning({ database }: Pick<Deps, 'database'>): Promise<Position> {
-  const { rows } = await database.execute('SELECT seq FROM node')
-  return { seq: 0, began: Number(rows[0]?.['seq']) || null }
+  const { rows } = await database.execute(`SELECT seq, ${rangeAt('seq')} AS nonce FROM node`)
+  return { seq: 0, began: Number(rows[0]?.['seq']) || null, nonce: Number(rows[0]?.['nonce']) }
 }
 
-/** The changes after a position, as many as one part holds. Throws AUTH01. */
+/** The changes after a position, as many as one part holds. Throws AUTH01, FEED01. */
 export async function part(
   deps: FeedDeps,
   self: Session,
@@ -75,21 +77,19 @@ export async function part(
   const asked = Math.min(withData ? PART_WITH_DATA : PART, limit)
   const { rows } = await deps.database.execute(
     sql(withData ? QUERY_WITH_DATA : QUERY, [
-      self.account,
-      since.seq,
-      began,
+      ...knownArgs(self, since),
       self.token,
       deps.clock.now(),
-      asked,
       end,
+      asked,
     ]),
   )
-  if (rows.length === 0) await session.check(deps, self)
+  if (rows.length === 0) await check(deps, self, since)
   const entries = rows.map((row) => ({
     change: toChange(deps, row),
-    position: advance(since, Number(row['change_seq'])),
+    position: advance(since, row),
   }))
-  const { seq } = entries.at(-1)?.position ?? since
+  const last = entries.at(-1)?.position ?? since
   const more = rows.length === asked
   // Who reads on may have nothing to write, and so nothing to wait for: others get their turn here.
   if (more) await nextTurn()
@@ -99,16 +99,16 @@ export async function part(
       ({ change, position }) => !('deleted' in change) || position.seq > began,
     ),
     // At the end whatever began is done.
-    position: more ? advance(since, seq) : { seq: Math.max(seq, began), began: null },
+    position: more ? last : { ...last, seq: Math.max(last.seq, began), began: null },
     more,
     end: Math.min(end, Number(rows[0]?.['last'] ?? 0)),
   }
 }
 
-const advance = ({ began }: Position, seq: number): Position => ({
-  seq,
-  began: began !== null && seq < began ? began : null,
-})
+function advance({ began }: Position, row: Record<string, unknown>): Position {
+  const [seq, nonce] = [Number(row['change_seq']), Number(row['nonce'])]
+  return { seq, began: began !== null && seq < began ? began : null, nonce }
+}
 
 function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Change {
   const key = String(row['store_key'])
@@ -124,14 +124,5 @@ function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Cha
     size: Number(row['size']),
     modified: Number(row['modified']),
     ...(isWhole ? { data: Buffer.from(value).toString('base64') } : {}),
-  }
-}
-
-/** Seals the positions of a feed, each with the nonce of its range of the history. */
-export function cursors(deps: Pick<Deps, 'database' | 'keys'>, self: Session) {
-  const seal: Sealer = sealer(deps, self)
-  return async function cursorOf(position: Position): Promise<string> {
-    const { rows } = await deps.database.execute(rangeOf(anchorOf(position)))
-    return seal(position, Number(rows[0]?.['nonce']))
   }
 }

@@ -51,7 +51,7 @@ export function openHistory(
     })
     await beginning.catch((error: Error) => {
       isInDoubt = true
-      throw new NotSent(error.message, { cause: error })
+      throw new NotSent(error.message, { cause: error.cause ?? error })
     })
   }
 

@@ -13,7 +13,7 @@ import {
 import { FOLLOWED, follow } from './follow.ts'
 import { openHistory } from './history.ts'
 import { isRead, toStatement, toStatements } from './statement.ts'
-import { NoAnswer, NotSent, openWire } from './wire.ts'
+import { NoAnswer, NotSent, isLate, openWire } from './wire.ts'
 
 export interface RemoteOptions {
   /** http: or https: */
@@ -114,13 +114,12 @@ async function again<T>(work: () => Promise<T>, mayRetry: (error: unknown) => bo
 const isBusy = (error: unknown): boolean =>
   error instanceof LibsqlError && ['SQLITE_BUSY', 'SQLITE_LOCKED'].includes(error.code)
 
-const hasNotHappened = (error: unknown): boolean => error instanceof NotSent || isBusy(error)
+const hasNotHappened = (error: unknown): boolean =>
+  isBusy(error) || (error instanceof NotSent && !isLate(error))
 
-/** For reads. What took its whole time is not asked for again. */
+/** For reads. */
 const isAway = (error: unknown): boolean =>
   hasNotHappened(error) || (error instanceof NoAnswer && !isLate(error))
-
-const isLate = ({ cause }: NoAnswer): boolean => (cause as Error | undefined)?.name === 'AbortError'
 
 function refuseRead(error: unknown): never {
   if (error instanceof NotSent || error instanceof NoAnswer) throw unreachable(error)

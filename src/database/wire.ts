@@ -11,6 +11,10 @@ export class NotSent extends Error {}
 /** It was sent, and no answer came: what it asked for may have happened. */
 export class NoAnswer extends Error {}
 
+/** It took its whole time, and would again. */
+export const isLate = ({ cause }: Error): boolean =>
+  cause instanceof Error && ['AbortError', 'TimeoutError'].includes(cause.name)
+
 export interface Wire {
   /** For @libsql/client. Throws NotSent, NoAnswer. */
   fetch(request: Request): Promise<Response>
@@ -77,7 +81,7 @@ function answerOf(
 ): Promise<Answer> {
   let isSent = false
   const connecting = setTimeout(
-    () => outgoing.destroy(new Error('no connection in time')),
+    () => outgoing.destroy(new DOMException('no connection in time', 'TimeoutError')),
     CONNECT_MS,
   )
   const { promise, resolve, reject } = Promise.withResolvers<Answer>()
