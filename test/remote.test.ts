@@ -46,7 +46,7 @@ describe('Nodes on a database server', { skip }, () => {
     }
     const files = await rows(second, 'SELECT store_file FROM sync_store')
     const starts = files.map((row) => String(row['store_file']).split('-', 1)[0])
-    assert.deepEqual(starts.toSorted(), ['1', '2', '3'])
+    assert.deepEqual(new Set(starts), new Set(['1', '2', '3']))
     const info = (await (await second.request('/info')).json()) as Record<string, unknown>
     assert.equal(info['durability'], 'database')
   })
@@ -65,12 +65,12 @@ describe('Nodes on a database server', { skip }, () => {
       )
     await assert.rejects(open('x'.repeat(40)), (error) => {
       assert.ok(error instanceof StartError)
-      return /^The secret is not the one this data was made with/.test(error.message)
+      return error.message.startsWith('The secret is not the one this data was made with')
     })
     await sqld.kill()
     await assert.rejects(open(SECRET_KEY), (error) => {
       assert.ok(error instanceof StartError && !error.message.includes('a token'))
-      return /^The database server at DATABASE_URL does not answer: /.test(error.message)
+      return error.message.startsWith('The database server at DATABASE_URL does not answer: ')
     })
   })
 
@@ -165,11 +165,9 @@ describe('Nodes on a database server', { skip }, () => {
         else if (answer.status === 412) writer.tried = 0 // not there after all: made anew
         else {
           assert.equal(answer.headers.get('retry-after'), '5')
-          const { code } = await expectProblem(
-            answer,
-            answer.status === 503 ? refusedBy(await answer.clone().json()) : '',
-          )
-          refused[code as keyof typeof refused]++
+          assert.equal(answer.status, 503)
+          const { code } = (await answer.json()) as { code: keyof typeof refused }
+          refused[code]++
         }
       }
     }
@@ -191,7 +189,6 @@ describe('Nodes on a database server', { skip }, () => {
       assert.ok(found >= acknowledged && found <= tried, `${key}: ${found} of ${acknowledged}`)
     }
     // The stream that was open all along has not missed the last of it.
-    const last = new Map(writers.map(({ key }) => [key, '']))
     const listed = new Map((await ana.list()).map(({ key, token }) => [key, token]))
     const told = new Map<string, string>()
     while ([...listed].some(([key, token]) => told.get(key) !== token)) {
@@ -199,7 +196,6 @@ describe('Nodes on a database server', { skip }, () => {
       assert.ok(event !== undefined)
       told.set(event.change.key, event.change.token ?? '')
     }
-    assert.equal(told.size, last.size)
     await stream.close()
   })
 
@@ -298,5 +294,3 @@ describe('Nodes on a database server', { skip }, () => {
     }
   })
 })
-
-const refusedBy = (problem: unknown): string => String((problem as { code: string }).code)
