@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { readConfig } from '../src/config.ts'
 import { StartError } from '../src/errors.ts'
 import { openLog } from '../src/log.ts'
-import { start } from '../src/node.ts'
+import { openForCommand, start } from '../src/node.ts'
 import { openAccount } from './helpers/accounts.ts'
 import { client, type Client } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
@@ -233,10 +233,14 @@ describe('Nodes on a database server', { skip }, () => {
     await ana.save('a', 'x')
     proxy.holds = (body) =>
       isWrite(body) && body.includes(Buffer.from('slow').toString('base64').slice(0, 5))
-    const slow = ana.put('slow', 'slow')
+    let isAnswered = false
+    const slow = ana.put('slow', 'slow').finally(() => {
+      isAnswered = true
+    })
     await eventually(() => proxy.asked.some((body) => proxy.holds?.(body)), true)
     await expectStatus(await ana.get('a'), 200)
     await expectStatus(await ana.put('b', 'x'), 201)
+    assert.equal(isAnswered, false)
     await proxy.cut()
     await expectProblem(await slow, 'ERR04', 503)
   })
@@ -268,6 +272,36 @@ describe('Nodes on a database server', { skip }, () => {
     assert.equal((await reset.next())?.type, 'reset')
     const { changes } = await readAll(self, early)
     assert.equal(changes.length, 9)
+  })
+
+  it('notice it when nothing failed in between: another server is there at once', async (t) => {
+    const sqld = await openServer(t)
+    const proxy = await startDatabaseProxy(t, sqld.url)
+    const node = await startNode(t, {}, { databaseUrl: proxy.url })
+    const ana = await openAccount(node, 'ana')
+    await sqld.keep()
+    const copy = await sqld.openCopy()
+    t.after(() => copy.remove())
+    await ana.save('lost', 'x')
+    const { cursor } = await readPage(ana)
+    await ana.save('lost too', 'x')
+    proxy.lead(copy.url)
+    for (let i = 0; i < 4; i++) await ana.save(`anew ${i}`, 'x')
+    await expectProblem(await ana.request(`/changes?since=${cursor}`), 'FEED01', 410)
+  })
+
+  it('hold up no command whose connection was closed while it asked its operator', async (t) => {
+    const sqld = await openServer(t)
+    const proxy = await startDatabaseProxy(t, sqld.url)
+    await startNode(t, {}, { databaseUrl: sqld.url })
+    const config = { ...readConfig({ STATIC_ROOT: temporaryFolder(t) }), secretKey: SECRET_KEY }
+    const { deps, close } = await openForCommand(
+      { ...config, database: { url: proxy.url, authToken: null } },
+      openLog({ logLevel: 'silent' }),
+    )
+    proxy.lead(sqld.url)
+    for (let i = 0; i < 2; i++) await deps.database.execute('SELECT 1')
+    await close()
   })
 
   it('have commands that work on it, and others that say what does', async (t) => {

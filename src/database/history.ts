@@ -14,17 +14,16 @@ export interface History {
   saw(seq: number): Promise<void>
 }
 
-/** Nothing is doubted before a sequence was seen. */
+/** `client` speaks over the wire anyway. Nothing is doubted before a sequence was seen. */
 export function openHistory(
   client: Database,
-  wire: Pick<Wire, 'isUp'>,
+  wire: Pick<Wire, 'trust' | 'doubt' | 'isTrusted'>,
   {
     onWarning,
     onChange,
   }: { onWarning: (reason: string) => void; onChange: (accounts: null) => void },
 ): History {
   let seen: number | undefined
-  let isInDoubt = false
   let beginning: Promise<void> | undefined
 
   async function begin(): Promise<void> {
@@ -39,31 +38,30 @@ export function openHistory(
     const seq = Number(found?.rows[0]?.['seq'])
     if (seq < (seen ?? 0)) onWarning('the database went back in time: clients sync again')
     seen = seq
-    isInDoubt = false
+    wire.trust()
     // Who waits looks whether the place where it stands is still known.
     onChange(null)
   }
 
   async function sure(): Promise<void> {
-    if (seen === undefined || (!isInDoubt && wire.isUp())) return
+    if (seen === undefined || wire.isTrusted()) return
     beginning ??= begin().finally(() => {
       beginning = undefined
     })
     await beginning.catch((error: Error) => {
-      isInDoubt = true
+      wire.doubt()
       throw new NotSent(error.message, { cause: error.cause ?? error })
     })
   }
 
   return {
     sure,
-    doubt() {
-      isInDoubt = true
-    },
+    doubt: wire.doubt,
     async saw(seq) {
+      if (seen === undefined) wire.trust()
       if (seq >= (seen ?? 0)) seen = seq
       else {
-        isInDoubt = true
+        wire.doubt()
         await sure()
       }
     },

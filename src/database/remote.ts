@@ -1,7 +1,7 @@
 // Owns the database on a server (sqld, Turso): the libSQL client over HTTP, with what it lacks. It says
 // what became of a write, tries again what cannot have happened, and hears what other nodes change.
 import { setTimeout as pause } from 'node:timers/promises'
-import { LibsqlBatchError, LibsqlError, type ResultSet } from '@libsql/core/api'
+import { LibsqlBatchError, LibsqlError, type Client, type ResultSet } from '@libsql/core/api'
 import { turns } from '../turns.ts'
 import {
   UNKNOWN_OUTCOME,
@@ -13,7 +13,7 @@ import {
 import { FOLLOWED, follow } from './follow.ts'
 import { openHistory } from './history.ts'
 import { isRead, toStatement, toStatements } from './statement.ts'
-import { NoAnswer, NotSent, isLate, openWire } from './wire.ts'
+import { NoAnswer, NotSent, isLate, openWire, type Wire } from './wire.ts'
 
 export interface RemoteOptions {
   /** http: or https: */
@@ -40,18 +40,10 @@ const HARMLESS =
 export async function open(
   options: RemoteOptions,
 ): Promise<OpenDatabase & { follow(): Promise<void> }> {
-  const { url, authToken, isServer } = options
-  // Only where somebody has such a database.
-  const { createClient } = await import('@libsql/client/http')
-  const wire = openWire(new URL(url))
-  const client = createClient({
-    url,
-    ...(authToken === null ? {} : { authToken }),
-    fetch: (request: Request) => wire.fetch(request),
-    concurrency: MAX_CALLS,
-  })
+  const wire = openWire(new URL(options.url))
+  const client = await connect(options, wire.fetch)
   const inTurn = turns(MAX_WRITES, MAX_WAITING)
-  const history = openHistory(client, wire, options)
+  const history = openHistory(await connect(options, wire.fetchAnyway), wire, options)
   const nodes = follow(client, history, options)
 
   async function call<T>(work: () => Promise<T>): Promise<T> {
@@ -77,7 +69,7 @@ export async function open(
     closed: Promise.resolve(),
     look: () => undefined,
     async follow() {
-      if (!isServer) return
+      if (!options.isServer) return
       await write(FOLLOWED)
       await nodes.begin()
     },
@@ -96,6 +88,13 @@ export async function open(
       wire.close()
     },
   }
+}
+
+async function connect({ url, authToken }: RemoteOptions, fetch: Wire['fetch']): Promise<Client> {
+  // Only where somebody has such a database.
+  const { createClient } = await import('@libsql/client/http')
+  const secret = authToken === null ? {} : { authToken }
+  return createClient({ url, ...secret, fetch, concurrency: MAX_CALLS })
 }
 
 /** Runs `work`, and again after a pause for as long as `mayRetry` what it throws, some times. */

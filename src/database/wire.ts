@@ -17,11 +17,18 @@ export const isLate = ({ cause }: Error): boolean =>
 
 export interface Wire {
   /** For @libsql/client. Throws NotSent, NoAnswer. */
-  fetch(request: Request): Promise<Response>
-  /** True while a connection is up: then the server behind it is the one that it was. */
-  isUp(): boolean
+  fetch: Fetch
+  /** The same for what finds out whether the server can be trusted. */
+  fetchAnyway: Fetch
+  /** From now on the server is the one that is known, until no connection is left, or `doubt`. */
+  trust(): void
+  /** It can have been exchanged: nothing is sent before it is trusted again. */
+  doubt(): void
+  isTrusted(): boolean
   close(): void
 }
+
+type Fetch = (request: Request) => Promise<Response>
 
 const MAX_SOCKETS = 64
 const CONNECT_MS = 3000
@@ -35,37 +42,66 @@ export function openWire(url: URL, answerMs = ANSWER_MS): Wire {
   const agent = isTls ? new HttpsAgent(options) : new HttpAgent(options)
   const up = new Set<Socket>()
   const known = new WeakSet<Socket>()
+  // Nothing is refused before the server was known for the first time.
+  let isGuarded = false
+  let isTrusted = true
+
+  function doubt(): void {
+    isTrusted = !isGuarded
+  }
 
   /** Calls `begin` once the connection is up, from when on what is written may arrive. */
   function whenUp(socket: Socket, begin: () => void): void {
+    if (up.has(socket)) return begin()
     const connected = isTls ? 'secureConnect' : 'connect'
     if (!known.has(socket)) {
       known.add(socket)
       socket.once(connected, () => up.add(socket))
-      socket.once('close', () => up.delete(socket))
+      socket.once('close', () => {
+        up.delete(socket)
+        if (up.size === 0) doubt()
+      })
     }
-    if (up.has(socket)) begin()
-    else socket.once(connected, begin)
+    // Not before it is known what has become of the others.
+    socket.once(connected, () => setImmediate(begin))
+  }
+
+  async function send(request: Request, isAnyway: boolean): Promise<Response> {
+    const body = Buffer.from(await request.arrayBuffer())
+    const outgoing = (isTls ? httpsRequest : httpRequest)(request.url, {
+      agent,
+      method: request.method,
+      headers: { ...Object.fromEntries(request.headers), 'content-length': body.length },
+      signal: AbortSignal.timeout(answerMs),
+    })
+    const { status, headers, bytes } = await answerOf(outgoing, body, (socket, begin) =>
+      whenUp(socket, () => {
+        if (isAnyway || isTrusted) begin()
+        else outgoing.destroy(new Error('the connection is a new one'))
+      }),
+    )
+    return checked(new Response(new Uint8Array(bytes), { status, headers }))
   }
 
   return {
-    async fetch(request) {
-      const body = Buffer.from(await request.arrayBuffer())
-      const outgoing = (isTls ? httpsRequest : httpRequest)(request.url, {
-        agent,
-        method: request.method,
-        headers: { ...Object.fromEntries(request.headers), 'content-length': body.length },
-        signal: AbortSignal.timeout(answerMs),
-      })
-      const answer = await answerOf(outgoing, body, whenUp)
-      if (answer.status < 400) return new Response(new Uint8Array(answer.bytes), answer)
-      const text = answer.bytes.toString().slice(0, 200)
-      const reason = `the database server answers ${answer.status}: ${text}`
-      throw answer.status >= 500 ? new NoAnswer(reason) : new NotSent(reason)
+    fetch: (request) => send(request, false),
+    fetchAnyway: (request) => send(request, true),
+    trust() {
+      isGuarded = true
+      isTrusted = up.size > 0
     },
-    isUp: () => up.size > 0,
+    doubt,
+    isTrusted: () => isTrusted,
     close: () => agent.destroy(),
   }
+}
+
+/** Throws unless it is an answer of the database. Whoever is on the way may have passed on what he says failed. */
+async function checked(response: Response): Promise<Response> {
+  const { status } = response
+  if (status < 400) return response
+  const reason = `the database server answers ${status}: ${(await response.text()).slice(0, 200)}`
+  throw status >= 500 ? new NoAnswer(reason) : new NotSent(reason)
 }
 
 interface Answer {
@@ -93,6 +129,7 @@ function answerOf(
     whenUp(socket, () => {
       isSent = true
       clearTimeout(connecting)
+      outgoing.end(body)
     }),
   )
   outgoing.once('response', (answer) => {
@@ -102,6 +139,5 @@ function answerOf(
       fail,
     )
   })
-  outgoing.end(body)
   return promise
 }

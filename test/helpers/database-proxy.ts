@@ -15,9 +15,12 @@ export interface DatabaseProxy {
   holds: ((body: string) => boolean) | null
   cut(): Promise<void>
   mend(): Promise<void>
+  /** From now on another server is behind it; what was connected has to connect again. */
+  lead(to: string): void
 }
 
 export async function startDatabaseProxy(t: TestContext, target: string): Promise<DatabaseProxy> {
+  let behindIt = target
   const server = createServer((incoming, outgoing) => {
     buffer(incoming).then(
       (body) => void pass(incoming.url ?? '', body, outgoing),
@@ -40,6 +43,10 @@ export async function startDatabaseProxy(t: TestContext, target: string): Promis
         server.closeAllConnections()
       }),
     mend: () => listen(port),
+    lead(to) {
+      behindIt = to
+      server.closeAllConnections()
+    },
   }
 
   async function pass(path: string, body: Buffer, outgoing: ServerResponse): Promise<void> {
@@ -49,7 +56,7 @@ export async function startDatabaseProxy(t: TestContext, target: string): Promis
     const isLost = self.loseAnswer?.(text) === true
     if (isLost) self.loseAnswer = null
     const headers = { 'content-type': 'application/json', 'content-length': body.length }
-    const behind = httpRequest(target + path, { method: 'POST', headers, agent: false })
+    const behind = httpRequest(behindIt + path, { method: 'POST', headers, agent: false })
     behind.on('error', () => outgoing.destroy())
     behind.on('response', (answer) => {
       buffer(answer).then(

@@ -24,13 +24,17 @@ export interface Sqld {
   keep(): Promise<void>
   /** Goes back to that copy; it does not run then. */
   goBack(): Promise<void>
+  /** Another server, on that copy. */
+  openCopy(): Promise<Sqld>
   /** Kills it for good, and removes its folder. */
   remove(): Promise<void>
 }
 
-export async function startSqld(): Promise<Sqld> {
+/** Starts one on no data, or on a copy of some. */
+export async function startSqld(from?: string): Promise<Sqld> {
   const folder = mkdtempSync(join(tmpdir(), 'sqld-'))
   const [data, copy] = [join(folder, 'data'), join(folder, 'copy')]
+  if (from !== undefined) cpSync(from, data, { recursive: true })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   let child: ChildProcess | undefined
@@ -75,6 +79,7 @@ export async function startSqld(): Promise<Sqld> {
       rmSync(data, { recursive: true })
       cpSync(copy, data, { recursive: true })
     },
+    openCopy: () => startSqld(copy),
     async remove() {
       await kill()
       rmSync(folder, { recursive: true, force: true })
