@@ -36,7 +36,7 @@ const ANSWER_MS = 10_000
 // Less than what servers and balancers between usually close after: a request does not meet that.
 const IDLE_MS = 5000
 
-export function openWire(url: URL, answerMs = ANSWER_MS): Wire {
+export function openWire(url: URL): Wire {
   const isTls = url.protocol === 'https:'
   const options = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: IDLE_MS }
   const agent = isTls ? new HttpsAgent(options) : new HttpAgent(options)
@@ -72,7 +72,7 @@ export function openWire(url: URL, answerMs = ANSWER_MS): Wire {
       agent,
       method: request.method,
       headers: { ...Object.fromEntries(request.headers), 'content-length': body.length },
-      signal: AbortSignal.timeout(answerMs),
+      signal: AbortSignal.timeout(ANSWER_MS),
     })
     const { status, headers, bytes } = await answerOf(outgoing, body, (socket, begin) =>
       whenUp(socket, () => {
