@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
-import { KNOWN, check, knownArgs, rangeAt, type Position } from './cursor.ts'
+import { check, rangeAt, standing, type Position } from './cursor.ts'
 import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
@@ -42,23 +42,34 @@ const PART_WITH_DATA = 16
 
 // Two index scans, merged: the cost is that of the rows that are returned. A store whose OWNs are all
 // dead is deleted for everyone, though its rows are still there.
-const PART_QUERY = (columns: string, join: string): string => `
+const partQuery = (
+  { columns, join }: { columns: string; join: string },
+  nonceAt: (seq: string) => string,
+): string => `
   SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
-    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted,
-    ${rangeAt('max(p.change_seq, ?3)')} AS nonce, (SELECT seq FROM node) AS last
+    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted
+    ${nonceAt('p.change_seq')}
   FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
-  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE} AND ${KNOWN}
+  WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE}
   UNION ALL
-  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1,
-    ${rangeAt('max(change_seq, ?3)')}, (SELECT seq FROM node)
+  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1 ${nonceAt('change_seq')}
   FROM tombstone
   WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND change_seq <= ?7 AND ${ALIVE}
-    AND ${KNOWN}
-  ORDER BY change_seq LIMIT ?8`
+  ORDER BY change_seq LIMIT ?6`
 
-const ALIVE = session.aliveAt('?5', '?6')
-const QUERY = PART_QUERY(', NULL AS value', '')
-const QUERY_WITH_DATA = PART_QUERY(', d.value', 'LEFT JOIN store_data d ON d.id = t.store_data')
+const ALIVE = session.aliveAt('?4', '?5')
+const WITHOUT_DATA = { columns: ', NULL AS value', join: '' }
+const WITH_DATA = {
+  columns: ', d.value',
+  join: 'LEFT JOIN store_data d ON d.id = t.store_data',
+}
+const known = (): string => ''
+const sought = (seq: string): string => `, ${rangeAt(`max(${seq}, ?3)`)} AS nonce`
+// Most parts lie in one range of the history: its nonce is known, and not sought for each row.
+const QUERY = partQuery(WITHOUT_DATA, known)
+const QUERY_WITH_DATA = partQuery(WITH_DATA, known)
+const QUERY_OVER_STARTS = partQuery(WITHOUT_DATA, sought)
+const QUERY_WITH_DATA_OVER_STARTS = partQuery(WITH_DATA, sought)
 
 /** Where a first sync begins. */
 export async function beginning({ database }: Pick<Deps, 'database'>): Promise<Position> {
@@ -75,16 +86,21 @@ export async function part(
 ): Promise<Part> {
   const began = since.began ?? 0
   const asked = Math.min(withData ? PART_WITH_DATA : PART, limit)
-  const { rows } = await deps.database.execute(
-    sql(withData ? QUERY_WITH_DATA : QUERY, [
-      ...knownArgs(self, since),
-      self.token,
-      deps.clock.now(),
-      end,
-      asked,
-    ]),
-  )
-  if (rows.length === 0) await check(deps, self, since)
+  const ask = async (query: string) => {
+    const now = deps.clock.now()
+    const args = [self.account, since.seq, began, self.token, now, asked, end]
+    const [found, state] = await deps.database.batch(
+      [sql(query, args), standing(self, since, now)],
+      'read',
+    )
+    check(since, state?.rows[0])
+    return { rows: found?.rows ?? [], state: state?.rows[0] }
+  }
+  let { rows, state } = await ask(withData ? QUERY_WITH_DATA : QUERY)
+  const nextStart = Number(state?.['next_start'] ?? Number.POSITIVE_INFINITY)
+  if (nextStart <= Number(rows.at(-1)?.['change_seq'])) {
+    ;({ rows, state } = await ask(withData ? QUERY_WITH_DATA_OVER_STARTS : QUERY_OVER_STARTS))
+  }
   const entries = rows.map((row) => ({
     change: toChange(deps, row),
     position: advance(since, row),
@@ -101,13 +117,17 @@ export async function part(
     // At the end whatever began is done.
     position: more ? last : { ...last, seq: Math.max(last.seq, began), began: null },
     more,
-    end: Math.min(end, Number(rows[0]?.['last'] ?? 0)),
+    end: Math.min(end, Number(state?.['seq'])),
   }
 }
 
-function advance({ began }: Position, row: Record<string, unknown>): Position {
-  const [seq, nonce] = [Number(row['change_seq']), Number(row['nonce'])]
-  return { seq, began: began !== null && seq < began ? began : null, nonce }
+function advance({ began, nonce }: Position, row: Record<string, unknown>): Position {
+  const seq = Number(row['change_seq'])
+  return {
+    seq,
+    began: began !== null && seq < began ? began : null,
+    nonce: Number(row['nonce'] ?? nonce),
+  }
 }
 
 function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Change {

@@ -1,7 +1,7 @@
 // Owns cursors: where an account's client stands in its feed, opaque, and of no use to anybody else or
 // on another history.
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
-import { sql } from './database/database.ts'
+import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, unauthorized } from './errors.ts'
 import * as session from './session.ts'
@@ -29,19 +29,28 @@ const BEGAN_AT = SEQ_BYTES + 4
 export const rangeAt = (seq: string): string => `coalesce((
   SELECT nonce FROM feed_start WHERE first_seq <= ${seq} ORDER BY first_seq DESC LIMIT 1), 0)`
 
-/**
- * SQL that is true while account ?1 may go on from a position of this history: ?2 is its sequence, ?3
- * where a first sync began or 0, ?4 its nonce. What names its range is where a first sync began, else
- * where it stands.
- */
-export const KNOWN = `${rangeAt('max(?2, ?3)')} = ?4
-  AND max(?2, ?3) >= (SELECT forgotten_seq FROM sync_account WHERE number = ?1)
-  AND max(?2, ?3) <= (SELECT seq FROM node)`
+/** What names the range of a position: where a first sync began, else where it stands. */
+const anchorOf = ({ seq, began }: Position): number => Math.max(seq, began ?? 0)
 
-export const knownArgs = (
-  { account }: Pick<Session, 'account'>,
-  { seq, began, nonce }: Position,
-): number[] => [account, seq, began ?? 0, nonce]
+const STANDING = `SELECT node.seq, a.forgotten_seq, ${rangeAt('?2')} AS nonce,
+    (SELECT min(first_seq) FROM feed_start WHERE first_seq > ?2) AS next_start,
+    ${session.aliveAt('?3', '?4')} AS alive
+  FROM node, sync_account a WHERE a.number = ?1`
+
+/** Selects how it stands with going on from a position, for `check`. */
+export const standing = (self: Session, position: Position, now: number): Statement =>
+  sql(STANDING, [self.account, anchorOf(position), self.token, now])
+
+/** Throws AUTH01, and FEED01 unless the account may go on from there, by the row that `standing` selects. */
+export function check(position: Position, row: Record<string, unknown> | undefined): void {
+  if (row?.['alive'] !== 1) throw unauthorized()
+  const anchor = anchorOf(position)
+  const isKnown =
+    row['nonce'] === position.nonce &&
+    anchor <= Number(row['seq']) &&
+    anchor >= Number(row['forgotten_seq'])
+  if (!isKnown) throw unknown()
+}
 
 /** One AES block under a key of this account alone: a plain sequence would tell how much others write. */
 const keyOf = ({ keys }: Pick<Deps, 'keys'>, self: Session): Uint8Array =>
@@ -65,7 +74,8 @@ type CursorDeps = Pick<Deps, 'clock' | 'database' | 'keys'>
 /** The position of a cursor, if it is one of this account on this history. Throws AUTH01, FEED01. */
 export async function open(deps: CursorDeps, self: Session, cursor: string): Promise<Position> {
   const position = await read(deps, self, cursor)
-  await check(deps, self, position)
+  const { rows } = await deps.database.execute(standing(self, position, deps.clock.now()))
+  check(position, rows[0])
   return position
 }
 
@@ -83,23 +93,6 @@ export async function read(deps: CursorDeps, self: Session, cursor: string): Pro
     began: block.readUIntBE(BEGAN_AT, SEQ_BYTES) || null,
     nonce: block.readUInt32BE(NONCE_AT),
   }
-}
-
-/** Throws AUTH01, and FEED01 unless the account may go on from there. */
-export async function check(
-  { clock, database }: Pick<Deps, 'clock' | 'database'>,
-  self: Session,
-  position: Position,
-): Promise<void> {
-  const { rows } = await database.execute(
-    sql(`SELECT ${session.aliveAt('?5', '?6')} AS alive, ${KNOWN} AS known`, [
-      ...knownArgs(self, position),
-      self.token,
-      clock.now(),
-    ]),
-  )
-  if (rows[0]?.['alive'] !== 1) throw unauthorized()
-  if (rows[0]?.['known'] !== 1) throw unknown()
 }
 
 const unknown = (): SyncError =>

@@ -61,17 +61,17 @@ describe('GET /changes', () => {
     const ana = await node.signUp('ana')
     for (let i = 0; i < 40; i++) await ana.save(`key ${i}`, 'x'.repeat(16_000))
     const { database } = node.running.deps
-    const read = database.execute.bind(database)
+    const read = database.batch.bind(database)
     let reads = 0
-    database.execute = (async (statement: Statement) => {
-      const isPart = statement.sql?.includes('FROM tombstone')
+    database.batch = (async (statements: Statement[], mode) => {
+      const isPart = statements[0]?.sql.includes('FROM tombstone')
       // Between the parts of a page: what was in its first one is written anew.
       if (isPart && reads++ > 0) await ana.save(`key ${reads}`, 'new', { 'X-Sync-Token': '*' })
-      return read(statement)
+      return read(statements, mode)
     }) as typeof read
     const first = await readPage(ana, '?include=data')
     assert.ok(reads > 2)
-    database.execute = read
+    database.batch = read
     const keys = first.changes.map(({ key }) => key)
     assert.equal(new Set(keys).size, keys.length)
     const rest = await readAll(ana, first.cursor)

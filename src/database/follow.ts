@@ -52,6 +52,7 @@ export function follow(client: Database, history: History, { onChange, onWarning
   }
 
   async function round(): Promise<void> {
+    if (isStopped) return
     try {
       await history.sure()
       const accounts = await look()
@@ -77,6 +78,8 @@ export function follow(client: Database, history: History, { onChange, onWarning
           looking = undefined
         })
       }, LOOK_MS)
+      // The server that it is for keeps the process up.
+      timer.unref()
     },
     stop(): void {
       isStopped = true

@@ -398,8 +398,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/cursor.ts',
-        find: "${rangeAt('max(?2, ?3)')} = ?4",
-        replace: '?4 = ?4',
+        find: "row['nonce'] === position.nonce &&",
+        replace: '',
       },
     ],
     test: 'changes',
@@ -434,8 +434,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/cursor.ts',
-        find: 'max(?2, ?3) >= (SELECT forgotten_seq FROM sync_account WHERE number = ?1)',
-        replace: '?1 = ?1',
+        find: "anchor >= Number(row['forgotten_seq'])",
+        replace: 'true',
       },
     ],
     test: 'changes',
