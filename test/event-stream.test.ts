@@ -6,7 +6,6 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
-import type { Statement } from '../src/database/database.ts'
 import { openAccount } from './helpers/accounts.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -101,14 +100,14 @@ async function openUnread(t: TestContext, node: TestNode, client: Client): Promi
 /** Counts the bytes that the server reads for events, from here on. */
 function countRead({ running }: TestNode): () => number {
   const { database } = running.deps
-  const { execute } = database
+  const { batch } = database
   let bytes = 0
   // No mock, which would keep all that was read.
-  database.execute = async (statement: Statement | string) => {
-    const result = await execute(statement)
-    const values = result.rows.map(({ value }) => value as Uint8Array | undefined)
-    for (const value of values) bytes += ((value?.length ?? 0) * 4) / 3 // in base64
-    return result
+  database.batch = async (...given) => {
+    const results = await batch(...given)
+    const values = (results[0]?.rows ?? []).map(({ value }) => value as ArrayBuffer | undefined)
+    for (const value of values) bytes += ((value?.byteLength ?? 0) * 4) / 3 // in base64
+    return results
   }
   return () => bytes
 }
