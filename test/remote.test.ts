@@ -1,8 +1,12 @@
 // Owns the proof of nodes on a database server: any number of them, that hear each other, outlive its
 // death and what is lost on the way to it, and notice when it comes back as it was before.
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { readConfig } from '../src/config.ts'
+import { sql, type Database } from '../src/database/database.ts'
+import { migrate } from '../src/database/migrate.ts'
+import { open as openRemote } from '../src/database/remote.ts'
 import { StartError } from '../src/errors.ts'
 import { openLog } from '../src/log.ts'
 import { openForCommand, start } from '../src/node.ts'
@@ -58,7 +62,7 @@ describe('Nodes on a database server', { skip }, () => {
       start(
         {
           ...readConfig({ STATIC_ROOT: temporaryFolder(t), HOST: '127.0.0.1', PORT: '0' }),
-          database: { url: sqld.url, authToken: 'a token' },
+          database: { url: sqld.url, authToken: 'a-token' },
           secretKey,
         },
         { log: openLog({ logLevel: 'silent' }) },
@@ -68,10 +72,35 @@ describe('Nodes on a database server', { skip }, () => {
       return error.message.startsWith('The secret is not the one this data was made with')
     })
     await sqld.kill()
-    await assert.rejects(open(SECRET_KEY), (error) => {
-      assert.ok(error instanceof StartError && !error.message.includes('a token'))
-      return error.message.startsWith('The database server at DATABASE_URL does not answer: ')
-    })
+    const refused = (what: string) => (error: unknown) => {
+      assert.ok(error instanceof StartError && !error.message.includes('a-token'))
+      return error.message.startsWith(`The database server at DATABASE_URL ${what}: `)
+    }
+    await assert.rejects(open(SECRET_KEY), refused('does not answer'))
+    const guard = createServer((_, outgoing) => outgoing.writeHead(401).end('who are you?'))
+    await new Promise<void>((resolve) => guard.listen(sqld.port, '127.0.0.1', resolve))
+    t.after(() => guard.close())
+    await assert.rejects(open(SECRET_KEY), refused('refuses DATABASE_AUTH_TOKEN'))
+  })
+
+  it('are upgraded by the first of those that start at once', async (t) => {
+    const { url } = await openServer(t)
+    const silent = { isServer: false, onWarning: () => undefined, onChange: () => undefined }
+    const databases = await Promise.all(
+      [1, 2, 3].map(() => openRemote({ url, authToken: null, ...silent })),
+    )
+    t.after(() => databases.forEach((database) => database.close()))
+    const database = databases[0] as Database
+    const node = sql(`INSERT INTO node
+      (one, id, schema, start, newest, secret_check, is_clean, seq, account_number)
+      VALUES (1, 'id', 0, 0, 0, '', 1, 0, 0)`)
+    await migrate(database, [node], 1)
+    await Promise.all(databases.map((each) => migrate(each, [node])))
+    const { rows: applied } = await database.execute('SELECT number FROM migration ORDER BY 1')
+    assert.deepEqual(
+      applied.map((row) => row['number']),
+      [1, 2, 3],
+    )
   })
 
   it('hear what happens through the others', async (t) => {

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 import { LibsqlError } from '@libsql/core/api'
 import { Refusal } from '../errors.ts'
 import { listMigrations, readAsset } from '../packed.ts'
-import { require, sql, type Database, type Statement } from './database.ts'
+import { sql, type Database, type Statement } from './database.ts'
 
 interface Migration {
   number: number
@@ -38,24 +38,18 @@ export async function migrate(
   }
 }
 
-/** Of migrations in a row: they abort where the first has been applied. */
-function statementsOf(migrations: Migration[], first: Statement[]): Statement[] {
-  const before = (migrations[0]?.number ?? 0) - 1
-  return [
-    // The first one of all aborts by the table that it makes.
-    ...(before === 0 ? [] : [require('SELECT schema = ? FROM node', [before])]),
-    ...migrations.flatMap(({ number, name, text, checksum }) => [
-      ...split(text).map((statement) => sql(statement)),
-      ...(number === 1 ? first : []),
-      sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
-        number,
-        name,
-        checksum,
-      ]),
-      sql('UPDATE node SET schema = ?', [number]),
+/** A row of `migration` is there once: with it, all of a batch that comes too late is refused. */
+const statementsOf = (migrations: Migration[], first: Statement[]): Statement[] =>
+  migrations.flatMap(({ number, name, text, checksum }) => [
+    ...split(text).map((statement) => sql(statement)),
+    ...(number === 1 ? first : []),
+    sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
+      number,
+      name,
+      checksum,
     ]),
-  ]
-}
+    sql('UPDATE node SET schema = ?', [number]),
+  ])
 
 /** The schema that the data is to be brought to; null when it is there. Throws Refusal. */
 export async function nextSchema(database: Database): Promise<number | null> {
