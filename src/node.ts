@@ -301,8 +301,10 @@ function explain(error: unknown): never {
   if (error instanceof Refusal) throw new StartError(error.message)
   const { code, message } = error as { code?: string; message: string }
   if (code === UNREACHABLE || code === UNKNOWN_OUTCOME) {
-    const what = /answers 40[13]:/.test(message) ? 'refuses DATABASE_AUTH_TOKEN' : 'does not answer'
-    throw new StartError(`The database server at DATABASE_URL ${what}: ${message}.`)
+    if (/ answers 40[13]:/.test(message)) {
+      throw new StartError(`The database server refuses DATABASE_AUTH_TOKEN: ${message}.`)
+    }
+    throw new StartError(`The database server at DATABASE_URL does not answer: ${message}.`)
   }
   if (code === 'SQLITE_NOTADB' || code === 'SQLITE_CORRUPT') {
     throw new StartError(`sync-node.db is damaged (${message}): restore a backup.`)

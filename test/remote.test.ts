@@ -74,9 +74,9 @@ describe('Nodes on a database server', { skip }, () => {
     await sqld.kill()
     const refused = (what: string) => (error: unknown) => {
       assert.ok(error instanceof StartError && !error.message.includes('a-token'))
-      return error.message.startsWith(`The database server at DATABASE_URL ${what}: `)
+      return error.message.startsWith(`The database server ${what}: `)
     }
-    await assert.rejects(open(SECRET_KEY), refused('does not answer'))
+    await assert.rejects(open(SECRET_KEY), refused('at DATABASE_URL does not answer'))
     const guard = createServer((_, outgoing) => outgoing.writeHead(401).end('who are you?'))
     await new Promise<void>((resolve) => guard.listen(sqld.port, '127.0.0.1', resolve))
     t.after(() => guard.close())
