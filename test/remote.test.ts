@@ -14,7 +14,7 @@ import { openAccount } from './helpers/accounts.ts'
 import { client, type Client } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
 import { eventually } from './helpers/eventually.ts'
-import { FROM_SOURCE, install } from './helpers/executable.ts'
+import { EXECUTABLE, install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
 import { SECRET_KEY, startNode, temporaryFolder, type TestNode } from './helpers/node.ts'
@@ -336,7 +336,7 @@ describe('Nodes on a database server', { skip }, () => {
   it('have commands that work on it, and others that say what does', async (t) => {
     const { url } = await openServer(t)
     const node = await startNode(t, {}, { databaseUrl: url })
-    const here = install(t, FROM_SOURCE)
+    const here = install(t, EXECUTABLE)
     const environment = { DATABASE_URL: url, SECRET_KEY, BLOB_URL: 's3://bucket' }
     const run = (...args: string[]) => here.run(args, environment)
     const added = await run('account', 'add', 'ana')
