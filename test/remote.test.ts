@@ -8,6 +8,7 @@ import { sql, type Database } from '../src/database/database.ts'
 import { migrate } from '../src/database/migrate.ts'
 import { open as openRemote } from '../src/database/remote.ts'
 import { StartError } from '../src/errors.ts'
+import { NotSent, openWire } from '../src/database/wire.ts'
 import { openLog } from '../src/log.ts'
 import { openForCommand, start } from '../src/node.ts'
 import { openAccount } from './helpers/accounts.ts'
@@ -205,6 +206,7 @@ describe('Nodes on a database server', { skip }, () => {
     await eventually(() => sum() > 60, true)
     await sqld.kill()
     await eventually(() => refused.ERR05 > 6, true)
+    node.running.deps.listeners.announce(null) // as a heartbeat would: the stream waits
     const health = await expectProblem(await node.request('/health'), 'ERR05', 503)
     assert.equal(health['database'], 'unreachable')
     await sqld.start()
@@ -317,6 +319,26 @@ describe('Nodes on a database server', { skip }, () => {
     proxy.lead(copy.url)
     for (let i = 0; i < 4; i++) await ana.save(`anew ${i}`, 'x')
     await expectProblem(await ana.request(`/changes?since=${cursor}`), 'FEED01', 410)
+  })
+
+  it('send nothing over a first connection before the server behind it is trusted', async (t) => {
+    const sqld = await openServer(t)
+    const proxy = await startDatabaseProxy(t, sqld.url)
+    const wire = openWire(new URL(proxy.url))
+    t.after(() => wire.close())
+    const body = JSON.stringify({ baton: null, requests: [{ type: 'close' }] })
+    const question = (): Request =>
+      new Request(`${proxy.url}/v2/pipeline`, { method: 'POST', body })
+    await wire.fetch(question())
+    wire.trust()
+    await wire.fetch(question())
+    proxy.lead(sqld.url)
+    await eventually(() => wire.isTrusted(), false)
+    await assert.rejects(wire.fetch(question()), NotSent)
+    assert.equal(proxy.asked.length, 2)
+    await wire.fetchAnyway(question())
+    wire.trust()
+    await wire.fetch(question())
   })
 
   it('hold up no command whose connection was closed while it asked its operator', async (t) => {
