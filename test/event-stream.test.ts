@@ -188,6 +188,35 @@ describe('An event stream', () => {
     for (const stream of others) await stream.close()
   })
 
+  it('whose reader is gone before it begins takes no place', async (t) => {
+    const node = await startNode(t)
+    const ana = await openAccount(node, 'ana')
+    const { cursor } = await readPage(ana)
+    const { database } = node.running.deps
+    const { execute } = database
+    const answers = Promise.withResolvers<void>()
+    database.execute = (async (...given: Parameters<typeof execute>) => {
+      await answers.promise
+      return execute(...given)
+    }) as typeof execute
+    const taken: ServerResponse[] = []
+    const take = (message: unknown): void => {
+      taken.push((message as { response: ServerResponse }).response)
+    }
+    subscribe('http.server.request.start', take)
+    t.after(() => unsubscribe('http.server.request.start', take))
+    const abort = new AbortController()
+    const init = { headers: EVENTS, signal: abort.signal }
+    const asked = Array.from({ length: 32 }, () => ana.request(`/changes?since=${cursor}`, init))
+    const ended = Promise.allSettled(asked)
+    await eventually(() => taken.length, 32)
+    abort.abort()
+    await ended
+    await eventually(() => taken.every(({ destroyed }) => destroyed), true)
+    answers.resolve()
+    for (const stream of await openMany(32, ana, cursor)) await stream.close()
+  })
+
   it('that could not begin takes no place', async (t) => {
     const node = await startNode(t)
     const ana = await openAccount(node, 'ana')

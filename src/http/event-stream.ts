@@ -47,6 +47,8 @@ export async function streamChanges(
     outgoing.end('event: reset\nid\ndata: {}\n\n')
     return RESPONSE_ALREADY_SENT
   }
+  // Gone while the database was asked: nothing would tell again that it is.
+  if (outgoing.destroyed) return RESPONSE_ALREADY_SENT
   const leave = deps.limiter.enter(PLACES, String(self.account))
   outgoing.writeHead(200, headers)
   if (deps.metrics !== null) measureStream(deps.metrics, outgoing)
