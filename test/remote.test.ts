@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { readConfig } from '../src/config.ts'
 import { sql, type Database } from '../src/database/database.ts'
+import { follow } from '../src/database/follow.ts'
 import { migrate } from '../src/database/migrate.ts'
 import { open as openRemote } from '../src/database/remote.ts'
 import { StartError } from '../src/errors.ts'
@@ -339,6 +340,27 @@ describe('Nodes on a database server', { skip }, () => {
     await wire.fetchAnyway(question())
     wire.trust()
     await wire.fetch(question())
+  })
+
+  it('wake everybody when what they follow has gone back', async (t) => {
+    const answers = [{ last: 100 }, { last: 50 }]
+    const execute = async () => {
+      const { last } = answers.shift() ?? { last: 50 }
+      return { rows: [{ seq: 1, last, account: null }] }
+    }
+    const heard: unknown[] = []
+    const history = {
+      sure: async () => undefined,
+      doubt: () => undefined,
+      saw: async () => undefined,
+    }
+    const following = follow({ execute } as unknown as Database, history, {
+      onWarning: () => undefined,
+      onChange: (accounts) => heard.push(accounts),
+    })
+    t.after(() => following.stop())
+    await following.begin()
+    await eventually(() => heard, [null])
   })
 
   it('hold up no command whose connection was closed while it asked its operator', async (t) => {

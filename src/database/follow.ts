@@ -44,10 +44,13 @@ export function follow(client: Database, history: History, { onChange, onWarning
   let looking: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
 
-  async function look(after = last): Promise<number[]> {
+  /** Whom it concerns that something was written meanwhile; null: perhaps anybody. */
+  async function look(after = last): Promise<number[] | null> {
     const { rows } = await client.execute(sql(LOOK, [after]))
     last = Number(rows[0]?.['last'] ?? 0)
     await history.saw(Number(rows[0]?.['seq']))
+    // Below where it was: what was written since it went back has numbers that were seen.
+    if (last < after || rows.length > MOST_TOUCHED) return null
     return rows.flatMap(({ account }) => (account === null ? [] : [Number(account)]))
   }
 
@@ -56,8 +59,7 @@ export function follow(client: Database, history: History, { onChange, onWarning
     try {
       await history.sure()
       const accounts = await look()
-      if (accounts.length > MOST_TOUCHED) onChange(null)
-      else if (accounts.length > 0) onChange(accounts)
+      if (accounts?.length !== 0) onChange(accounts)
       if (isDown) onWarning('the database answers again')
       isDown = false
     } catch (error) {
