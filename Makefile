@@ -13,7 +13,12 @@ sources := $(wildcard src/*.* src/*/*.* src/*/*/*.* src/*/*/*/*.*) $(wildcard sc
 commit := $(wildcard .git/logs/HEAD)
 tests := $(if $(T),test/$(T).test.ts,$(wildcard test/*.test.ts))
 
-.PHONY: help run dev build release test seeded linearizable attack faults disks powercut crash soak bench check fix clean fuzz
+# Those of the protocol, which have to hold on every database.
+protocol := account batch changes client client-feed client-session conditions digest event-stream guards \
+	hostile invitation key limit list mail matrix model openapi password permission quota race range replica \
+	replica-account replica-meta replica-shared replica-trouble session store upload
+
+.PHONY: help run dev build release test suite seeded linearizable attack faults disks powercut crash soak bench check fix clean fuzz
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -34,6 +39,9 @@ release: dist/sync-node ## make all that people download, for x64 and arm64, in 
 # One test without the checks, to be quick while working.
 test: $(if $(T),,check) dist/sync-node ## check, build and run all tests; T=name runs test/name.test.ts alone
 	$(node) --import tsx --test --test-concurrency=2 $(tests)
+
+suite: $(installed) ## run the tests of the protocol on DATABASE=sqld, a database server; T=name runs one of them
+	TEST_DATABASE=$${DATABASE:-sqld} $(node) --import tsx --test --test-concurrency=1 $(if $(T),$(tests),$(protocol:%=test/%.test.ts))
 
 seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, and see them fail
 	$(node) scripts/seeded.ts

@@ -54,6 +54,8 @@ async function bundle(): Promise<void> {
     platform: 'node',
     // Names of modules stand in the bundle: they are the same wherever node_modules is linked from.
     preserveSymlinks: true,
+    // Of the libSQL client its way over HTTP is used: it need not bring WebSockets, which Node has.
+    alias: { '@libsql/isomorphic-ws': './node_modules/@libsql/isomorphic-ws/web.cjs' },
     format: 'cjs',
     target: 'node26',
     minifySyntax: true,

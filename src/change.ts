@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql, toBytes } from './database/database.ts'
 import type { Deps } from './deps.ts'
-import { anchorOf, rangeOf, sealer, type Position, type Sealer } from './cursor.ts'
+import { check, rangeAt, standing, type Position } from './cursor.ts'
 import { isOwned } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
@@ -42,29 +42,42 @@ const PART_WITH_DATA = 16
 
 // Two index scans, merged: the cost is that of the rows that are returned. A store whose OWNs are all
 // dead is deleted for everyone, though its rows are still there.
-const PART_QUERY = (columns: string, join: string): string => `
+const partQuery = (
+  { columns, join }: { columns: string; join: string },
+  nonceAt: (seq: string) => string,
+): string => `
   SELECT p.change_seq, p.store_key, p.permission, t.store_token, t.store_meta, t.size, t.modified,
-    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted,
-    (SELECT seq FROM node) AS last
+    t.digest ${columns}, p.permission <> 'OWN' AND NOT ${isOwned('p.store_key')} AS deleted
+    ${nonceAt('p.change_seq')}
   FROM account_permission p JOIN sync_store t ON t.store_key = p.store_key ${join}
   WHERE p.sync_account_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?7 AND ${ALIVE}
   UNION ALL
-  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, (SELECT seq FROM node)
+  SELECT change_seq, store_key, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1 ${nonceAt('change_seq')}
   FROM tombstone
   WHERE sync_account_id = ?1 AND change_seq > max(?2, ?3) AND change_seq <= ?7 AND ${ALIVE}
   ORDER BY change_seq LIMIT ?6`
 
-const ALIVE = 'EXISTS (SELECT 1 FROM sync_session WHERE token = ?4 AND expiration > ?5)'
-const QUERY = PART_QUERY(', NULL AS value', '')
-const QUERY_WITH_DATA = PART_QUERY(', d.value', 'LEFT JOIN store_data d ON d.id = t.store_data')
+const ALIVE = session.aliveAt('?4', '?5')
+const WITHOUT_DATA = { columns: ', NULL AS value', join: '' }
+const WITH_DATA = {
+  columns: ', d.value',
+  join: 'LEFT JOIN store_data d ON d.id = t.store_data',
+}
+const known = (): string => ''
+const sought = (seq: string): string => `, ${rangeAt(`max(${seq}, ?3)`)} AS nonce`
+// Most parts lie in one range of the history: its nonce is known, and not sought for each row.
+const QUERY = partQuery(WITHOUT_DATA, known)
+const QUERY_WITH_DATA = partQuery(WITH_DATA, known)
+const QUERY_OVER_STARTS = partQuery(WITHOUT_DATA, sought)
+const QUERY_WITH_DATA_OVER_STARTS = partQuery(WITH_DATA, sought)
 
 /** Where a first sync begins. */
 export async function beginning({ database }: Pick<Deps, 'database'>): Promise<Position> {
-  const { rows } = await database.execute('SELECT seq FROM node')
-  return { seq: 0, began: Number(rows[0]?.['seq']) || null }
+  const { rows } = await database.execute(`SELECT seq, ${rangeAt('seq')} AS nonce FROM node`)
+  return { seq: 0, began: Number(rows[0]?.['seq']) || null, nonce: Number(rows[0]?.['nonce']) }
 }
 
-/** The changes after a position, as many as one part holds. Throws AUTH01. */
+/** The changes after a position, as many as one part holds. Throws AUTH01, FEED01. */
 export async function part(
   deps: FeedDeps,
   self: Session,
@@ -73,23 +86,26 @@ export async function part(
 ): Promise<Part> {
   const began = since.began ?? 0
   const asked = Math.min(withData ? PART_WITH_DATA : PART, limit)
-  const { rows } = await deps.database.execute(
-    sql(withData ? QUERY_WITH_DATA : QUERY, [
-      self.account,
-      since.seq,
-      began,
-      self.token,
-      deps.clock.now(),
-      asked,
-      end,
-    ]),
-  )
-  if (rows.length === 0) await session.check(deps, self)
+  const ask = async (query: string) => {
+    const now = deps.clock.now()
+    const args = [self.account, since.seq, began, self.token, now, asked, end]
+    const [found, state] = await deps.database.batch(
+      [sql(query, args), standing(self, since, now)],
+      'read',
+    )
+    check(since, state?.rows[0])
+    return { rows: found?.rows ?? [], state: state?.rows[0] }
+  }
+  let { rows, state } = await ask(withData ? QUERY_WITH_DATA : QUERY)
+  const nextStart = Number(state?.['next_start'] ?? Number.POSITIVE_INFINITY)
+  if (nextStart <= Number(rows.at(-1)?.['change_seq'])) {
+    ;({ rows, state } = await ask(withData ? QUERY_WITH_DATA_OVER_STARTS : QUERY_OVER_STARTS))
+  }
   const entries = rows.map((row) => ({
     change: toChange(deps, row),
-    position: advance(since, Number(row['change_seq'])),
+    position: advance(since, row),
   }))
-  const { seq } = entries.at(-1)?.position ?? since
+  const last = entries.at(-1)?.position ?? since
   const more = rows.length === asked
   // Who reads on may have nothing to write, and so nothing to wait for: others get their turn here.
   if (more) await nextTurn()
@@ -99,16 +115,20 @@ export async function part(
       ({ change, position }) => !('deleted' in change) || position.seq > began,
     ),
     // At the end whatever began is done.
-    position: more ? advance(since, seq) : { seq: Math.max(seq, began), began: null },
+    position: more ? last : { ...last, seq: Math.max(last.seq, began), began: null },
     more,
-    end: Math.min(end, Number(rows[0]?.['last'] ?? 0)),
+    end: Math.min(end, Number(state?.['seq'])),
   }
 }
 
-const advance = ({ began }: Position, seq: number): Position => ({
-  seq,
-  began: began !== null && seq < began ? began : null,
-})
+function advance({ began, nonce }: Position, row: Record<string, unknown>): Position {
+  const seq = Number(row['change_seq'])
+  return {
+    seq,
+    began: began !== null && seq < began ? began : null,
+    nonce: Number(row['nonce'] ?? nonce),
+  }
+}
 
 function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Change {
   const key = String(row['store_key'])
@@ -124,14 +144,5 @@ function toChange({ log }: Pick<Deps, 'log'>, row: Record<string, unknown>): Cha
     size: Number(row['size']),
     modified: Number(row['modified']),
     ...(isWhole ? { data: Buffer.from(value).toString('base64') } : {}),
-  }
-}
-
-/** Seals the positions of a feed, each with the nonce of its range of the history. */
-export function cursors(deps: Pick<Deps, 'database' | 'keys'>, self: Session) {
-  const seal: Sealer = sealer(deps, self)
-  return async function cursorOf(position: Position): Promise<string> {
-    const { rows } = await deps.database.execute(rangeOf(anchorOf(position)))
-    return seal(position, Number(rows[0]?.['nonce']))
   }
 }

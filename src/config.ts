@@ -7,6 +7,12 @@ export type Environment = Record<string, string | undefined>
 
 type Registration = 'open' | 'invite' | 'closed'
 
+/** Of a database server: http: or https:, without any secret in it. */
+export interface DatabaseServer {
+  url: string
+  authToken: string | null
+}
+
 export interface Config {
   host: string
   port: number
@@ -22,6 +28,10 @@ export interface Config {
   publicUrl: string | null
   trustedProxies: BlockList
   secretKey: string | null
+  /** Null for the file in `root`. */
+  database: DatabaseServer | null
+  /** Where values above 16 KiB are, or null for `root`. */
+  blobUrl: string | null
   logLevel: (typeof LOG_LEVELS)[number]
   smtpUrl: string | null
   mailFrom: string | null
@@ -45,9 +55,10 @@ export function readConfig(environment: Environment): Config {
   if (smtpUrl !== null && mailFrom === null) {
     throw new ConfigError('MAIL_FROM is needed beside SMTP_URL: the address that mail comes from.')
   }
-  read('DATABASE_URL', (text) => (text === 'file:' ? text : undefined), {
-    takes: 'file: (the database in STATIC_ROOT; a database server is not supported yet)',
-  })
+  const secretKey = read('SECRET_KEY', longText)
+  const blobUrl = read('BLOB_URL', anyText)
+  const database = readDatabase(read)
+  if (database !== null) requireBeside({ SECRET_KEY: secretKey, BLOB_URL: blobUrl })
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',
     port: read('PORT', wholeNumber(0, 65_535)) ?? 8080,
@@ -58,11 +69,35 @@ export function readConfig(environment: Environment): Config {
     maxValueSize: read('MAX_VALUE_SIZE', size) ?? GIB,
     publicUrl,
     trustedProxies: read('TRUSTED_PROXIES', proxies) ?? new BlockList(),
-    secretKey: read('SECRET_KEY', longText),
+    secretKey,
+    database,
+    blobUrl,
     logLevel: read('LOG_LEVEL', oneOf(LOG_LEVELS)) ?? 'info',
     smtpUrl,
     mailFrom,
   })
+}
+
+/** Null for the file in STATIC_ROOT. */
+function readDatabase(read: Read): DatabaseServer | null {
+  const url = read('DATABASE_URL', databaseUrl) ?? 'file:'
+  const authToken = read('DATABASE_AUTH_TOKEN', headerText)
+  if (url !== 'file:') return { url, authToken }
+  if (authToken === null) return null
+  throw new ConfigError('DATABASE_AUTH_TOKEN is set, but DATABASE_URL names no database server.')
+}
+
+/** Of what all nodes on a database server have in common. */
+function requireBeside(settings: Record<keyof typeof SHARED, string | null>): void {
+  for (const [name, why] of Object.entries(SHARED)) {
+    if (settings[name as keyof typeof SHARED] !== null) continue
+    throw new ConfigError(`${name} is needed beside DATABASE_URL: ${why}.`)
+  }
+}
+
+const SHARED = {
+  SECRET_KEY: 'all nodes hash names under the same one',
+  BLOB_URL: 'large values cannot be on the disk of one node',
 }
 
 interface Kind<T> {
@@ -168,6 +203,20 @@ const httpUrl = kind('an address such as https://sync.example.org', (text) => {
   if (url.username !== '' || url.password !== '') return undefined
   return url.href.replace(/\/$/, '')
 })
+
+const databaseUrl = kind(
+  'file: (the database in STATIC_ROOT), or a libSQL server such as libsql://name.example.org or http://10.0.0.1:8080',
+  (text) => {
+    if (text === 'file:') return text
+    const url = URL.parse(text.replace(/^libsql:/, 'https:'))
+    if (url === null || !/^https?:$/.test(url.protocol) || /[?#@]/.test(text)) return undefined
+    return url.href
+  },
+)
+
+const headerText = kind('a token: printable characters without blanks', (text) =>
+  /^[!-~]+$/.test(text) ? text : undefined,
+)
 
 const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) => {
   const url = URL.parse(text)

@@ -3,7 +3,7 @@
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
-import { SyncError } from './errors.ts'
+import { SyncError, unauthorized } from './errors.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
 import { fromBase32, toBase32 } from './token.ts'
@@ -13,6 +13,8 @@ export interface Position {
   seq: number
   /** While a first sync runs: where it began; tombstones up to there are of stores it never saw. */
   began: number | null
+  /** Of the range of the history that it lies in, as it was known when the position was reached. */
+  nonce: number
 }
 
 const SEQ_BYTES = 6
@@ -20,26 +22,44 @@ const NONCE_AT = SEQ_BYTES
 const BEGAN_AT = SEQ_BYTES + 4
 
 /**
- * The nonce of the range of the history that a position lies in. A database that went back in time
- * starts a new range there, so it does not know positions beyond. Nothing was seen at 0: that is
- * right on every history.
+ * SQL: the nonce of the range of the history that a sequence lies in. A database that went back in time
+ * starts a new range there, so it does not know positions beyond. Nothing was seen at 0: that is right
+ * on every history.
  */
-export const rangeOf = (seq: number): Statement =>
-  sql(
-    `SELECT coalesce((SELECT nonce FROM feed_start WHERE first_seq <= ?
-       ORDER BY first_seq DESC LIMIT 1), 0) AS nonce`,
-    [seq],
-  )
+export const rangeAt = (seq: string): string => `coalesce((
+  SELECT nonce FROM feed_start WHERE first_seq <= ${seq} ORDER BY first_seq DESC LIMIT 1), 0)`
+
+/** What names the range of a position: where a first sync began, else where it stands. */
+const anchorOf = ({ seq, began }: Position): number => Math.max(seq, began ?? 0)
+
+const STANDING = `SELECT node.seq, a.forgotten_seq, ${rangeAt('?2')} AS nonce,
+    (SELECT min(first_seq) FROM feed_start WHERE first_seq > ?2) AS next_start,
+    ${session.aliveAt('?3', '?4')} AS alive
+  FROM node, sync_account a WHERE a.number = ?1`
+
+/** Selects how it stands with going on from a position, for `check`. */
+export const standing = (self: Session, position: Position, now: number): Statement =>
+  sql(STANDING, [self.account, anchorOf(position), self.token, now])
+
+/** Throws AUTH01, and FEED01 unless the account may go on from there, by the row that `standing` selects. */
+export function check(position: Position, row: Record<string, unknown> | undefined): void {
+  if (row?.['alive'] !== 1) throw unauthorized()
+  const anchor = anchorOf(position)
+  const isKnown =
+    row['nonce'] === position.nonce &&
+    anchor <= Number(row['seq']) &&
+    anchor >= Number(row['forgotten_seq'])
+  if (!isKnown) throw unknown()
+}
 
 /** One AES block under a key of this account alone: a plain sequence would tell how much others write. */
 const keyOf = ({ keys }: Pick<Deps, 'keys'>, self: Session): Uint8Array =>
   createHmac('sha256', keys.cursor).update(self.keySalt).digest()
 
-export type Sealer = (position: Position, nonce: number) => string
-
-export function sealer(deps: Pick<Deps, 'keys'>, self: Session): Sealer {
+/** Makes an account's cursors of positions. */
+export function sealer(deps: Pick<Deps, 'keys'>, self: Session): (position: Position) => string {
   const key = keyOf(deps, self)
-  return function seal({ seq, began }, nonce) {
+  return function seal({ seq, began, nonce }) {
     const block = Buffer.alloc(16)
     block.writeUIntBE(seq, 0, SEQ_BYTES)
     block.writeUInt32BE(nonce, NONCE_AT)
@@ -49,51 +69,31 @@ export function sealer(deps: Pick<Deps, 'keys'>, self: Session): Sealer {
   }
 }
 
-/** The sequence whose range a cursor names: where a first sync began, else where it stands. */
-export const anchorOf = ({ seq, began }: Position): number => began ?? seq
+type CursorDeps = Pick<Deps, 'clock' | 'database' | 'keys'>
 
-/** Throws AUTH01, and FEED01 for anything but a cursor of this account on this history. */
-export async function open(
-  deps: Pick<Deps, 'clock' | 'database' | 'keys'>,
-  self: Session,
-  cursor: string,
-): Promise<Position> {
-  const position = await find(deps, self, cursor)
-  if (position !== null) return position
-  await session.check(deps, self)
-  throw new SyncError(
-    'FEED01',
-    'This cursor is not known here any more: start again without since.',
-  )
+/** The position of a cursor, if it is one of this account on this history. Throws AUTH01, FEED01. */
+export async function open(deps: CursorDeps, self: Session, cursor: string): Promise<Position> {
+  const position = await read(deps, self, cursor)
+  const { rows } = await deps.database.execute(standing(self, position, deps.clock.now()))
+  check(position, rows[0])
+  return position
 }
 
-async function find(
-  deps: Pick<Deps, 'database' | 'keys'>,
-  self: Session,
-  cursor: string,
-): Promise<Position | null> {
+/** The same for who reads on from it at once, which finds out whether it is known. */
+export async function read(deps: CursorDeps, self: Session, cursor: string): Promise<Position> {
   const bytes = fromBase32(cursor)
-  if (bytes === null) return null
-  const cipher = createDecipheriv('aes-256-ecb', keyOf(deps, self), null).setAutoPadding(false)
-  const block = Buffer.concat([cipher.update(bytes), cipher.final()])
-  const position: Position = {
+  if (bytes === null) {
+    await session.check(deps, self)
+    throw unknown()
+  }
+  const decipher = createDecipheriv('aes-256-ecb', keyOf(deps, self), null).setAutoPadding(false)
+  const block = Buffer.concat([decipher.update(bytes), decipher.final()])
+  return {
     seq: block.readUIntBE(0, SEQ_BYTES),
     began: block.readUIntBE(BEGAN_AT, SEQ_BYTES) || null,
+    nonce: block.readUInt32BE(NONCE_AT),
   }
-  const anchor = anchorOf(position)
-  const [range, state] = await deps.database.batch(
-    [
-      rangeOf(anchor),
-      sql('SELECT node.seq, a.forgotten_seq FROM node, sync_account a WHERE a.number = ?', [
-        self.account,
-      ]),
-    ],
-    'read',
-  )
-  const row = state?.rows[0]
-  const isOurs =
-    Number(range?.rows[0]?.['nonce']) === block.readUInt32BE(NONCE_AT) &&
-    position.seq <= Number(row?.['seq']) &&
-    anchor <= Number(row?.['seq'])
-  return isOurs && anchor >= Number(row?.['forgotten_seq']) ? position : null
 }
+
+const unknown = (): SyncError =>
+  new SyncError('FEED01', 'This cursor is not known here any more: start again without since.')

@@ -45,6 +45,9 @@ export class SyncError extends Error {
   }
 }
 
+/** A node cannot start: the message is one line that says what to do. */
+export class StartError extends Error {}
+
 /** What an operator asked for cannot be done: the message is one line that says why. */
 export class Refusal extends Error {}
 

@@ -40,13 +40,14 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
 
   async function round(): Promise<void> {
     try {
+      const isFile = deps.config.database === null
       for (const expired of EXPIRED) await inSlices(deps, expired, isDue)
-      await copies.clean(deps)
+      if (isFile) await copies.clean(deps)
       await forgetTombstones(deps, isDue)
       await bury()
       await collectGarbage(deps, isDue)
       await deps.blobs.emptyTrash(deps.clock.now() - TRASH_MS)
-      await giveSpaceBack(deps, isDue)
+      if (isFile) await giveSpaceBack(deps, isDue)
       await deps.space.keepReserve()
       if (deps.space.isLow()) deps.log.warn('the disk is nearly full: values are refused')
     } catch (error) {

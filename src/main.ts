@@ -29,9 +29,8 @@ import { sessions } from './commands/sessions.ts'
 import { verify } from './commands/verify.ts'
 import { version } from './commands/version.ts'
 import { ConfigError } from './config.ts'
-import { Refusal, SyncError } from './errors.ts'
+import { Refusal, StartError, SyncError } from './errors.ts'
 import { withSettings } from './installed.ts'
-import { StartError } from './node.ts'
 
 const COMMANDS: Command[] = [
   serve,

@@ -6,12 +6,17 @@ import { openBlobs } from './blobs/disk.ts'
 import { guardedClock, machineTime, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
 import type { CheckMessage } from './database/check.ts'
-import { sql, type Database } from './database/database.ts'
-import { UnusableDatabase, open as openDatabase, type OpenDatabase } from './database/embedded.ts'
+import {
+  UNKNOWN_OUTCOME,
+  UNREACHABLE,
+  type Database,
+  type OpenDatabase,
+} from './database/database.ts'
+import { UnusableDatabase, open as openFile } from './database/embedded.ts'
 import { lock as takeLock, type Lock } from './database/lock.ts'
-import { checkSchema, isFresh, migrate, nextSchema } from './database/migrate.ts'
+import { open as openServer } from './database/remote.ts'
 import type { Deps } from './deps.ts'
-import { Refusal } from './errors.ts'
+import { Refusal, StartError } from './errors.ts'
 import { createFolder } from './folder.ts'
 import { housekeeping, sweep } from './housekeeping.ts'
 import { listenForMetrics } from './http/metrics.ts'
@@ -21,16 +26,13 @@ import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
 import { openMailer, type Mailer } from './mail.ts'
 import { openMetrics, type Metrics } from './metrics.ts'
-import { commitDateMs, startWorker, version } from './packed.ts'
+import * as nodeRow from './node-row.ts'
+import { commitDateMs, startWorker } from './packed.ts'
 import { passwords } from './password.ts'
 import { isUnfinished } from './restore.ts'
 import * as secrets from './secret.ts'
-import { openSpace } from './space.ts'
+import { openSpace, otherSpace, type Space } from './space.ts'
 import { randomBytes, unique } from './token.ts'
-import { keepCopy } from './upgrade.ts'
-
-/** A node cannot start: the message is one line that says what to do. */
-export class StartError extends Error {}
 
 /** What a test replaces. */
 export interface Replaced {
@@ -66,7 +68,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
     log.fatal(`${reason}: the server stops, so that nothing is promised that is not kept`)
     replaced.onFatal?.(reason)
   })
-  const lock = await lockFolder(config.root)
+  const lock = await takeFolder(config)
   let close = async (): Promise<void> => undefined
   let metrics: Listening | null = null
   try {
@@ -96,14 +98,15 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
         deps.listeners.end()
         await listening.stop()
         await Promise.all([keeper.stop(), checks.stop()])
-        await database.execute('UPDATE node SET is_clean = 1').catch(() => undefined)
+        if (lock !== null)
+          await database.execute('UPDATE node SET is_clean = 1').catch(() => undefined)
         await close()
-        lock.close()
+        lock?.close()
       },
     }
   } catch (error) {
     await close()
-    lock.close()
+    lock?.close()
     throw error
   }
 }
@@ -142,11 +145,15 @@ export async function openForCommand(
   return { deps, close }
 }
 
-/** Makes the folder, and locks it against a second server. */
-async function lockFolder(root: string): Promise<Lock> {
+/**
+ * Makes the folder, and locks it against a second server; null where the database is on a server, which
+ * any number of nodes may use.
+ */
+async function takeFolder({ root, database, blobUrl }: Config): Promise<Lock | null> {
   let lock: Lock | 'taken'
   try {
-    await createFolder(root)
+    if (database === null || blobUrl === null) await createFolder(root)
+    if (database !== null) return null
     lock = takeLock(root)
   } catch (error) {
     throw new StartError(`STATIC_ROOT cannot be used: ${root}: ${(error as Error).message}.`)
@@ -163,35 +170,32 @@ interface Opening extends Replaced {
 
 async function openData(config: Config, opening: Opening) {
   const { root } = config
-  const path = join(root, 'sync-node.db')
   const { log, onFatal, isServer, time = machineTime } = opening
-  const isThere = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0
-  refuseLoss(config, { isThere, isServer })
-  const keys = secrets.deriveKeys(await findSecret(config))
-  const space = openSpace(root, time.uptime, opening.floorBytes)
-  if (isServer && space.free() < NEARLY_FULL_BYTES) space.giveUpReserve()
+  if (isServer && config.blobUrl !== null) {
+    throw new StartError('BLOB_URL is set: no store is supported yet.')
+  }
+  const keys = secrets.deriveKeys(await findSecret(config, isServer))
+  const isOnDisk = config.database === null || config.blobUrl === null
+  const space = isOnDisk ? openSpace(root, time.uptime, opening.floorBytes) : otherSpace
   const listeners = openListeners()
   const metrics = await metricsFor(config, isServer)
-  const file = await openWithReserve(
-    {
-      path,
-      checkpointFirst: isServer,
-      onFatal,
-      onWarning: (reason) => log.warn(reason),
-      onCommit: (group) => metrics?.committed(group),
-      onChange: (accounts) => listeners.announce(accounts),
-    },
-    isServer ? space : null,
-  )
-  const database: OpenDatabase = { ...file, ...yielding(file, space) }
+  const opened = await openDatabase(config, {
+    isServer,
+    space,
+    onFatal,
+    onWarning: (reason) => log.warn(reason),
+    onCommit: (group) => metrics?.committed(group),
+    onChange: (accounts) => listeners.announce(accounts),
+  })
+  const { database } = opened
   try {
-    await prepareSchema({ config, database, log, space }, { check: keys.check, time, isServer })
-    const { start: earlier, newest, wasClean } = await readNode(database)
-    if (isServer) await countStart(database)
-    const clock = guardedClock(time, commitDateMs, newest)
+    await nodeRow.prepare({ config, database, log, space }, { check: keys.check, time, isServer })
+    const row = await (isServer ? nodeRow.countStart(database) : nodeRow.read(database))
+    await opened.follow()
+    const clock = guardedClock(time, commitDateMs, row.newest)
     if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
     const random = randomBytes
-    const blobs = await openBlobs({ root, start: earlier + 1, random, unique, onFatal })
+    const blobs = await openBlobs({ root, start: row.start, random, unique, onFatal })
     const deps: Deps = {
       config,
       database,
@@ -208,10 +212,10 @@ async function openData(config: Config, opening: Opening) {
       random,
       space,
     }
-    return { deps, database, path, wasClean, close: () => closeData(deps, database) }
+    return { deps, database, wasClean: row.wasClean, close: () => closeData(deps, database) }
   } catch (error) {
-    file.close()
-    await file.closed
+    database.close()
+    await database.closed
     return explain(error)
   }
 }
@@ -225,8 +229,34 @@ async function closeData({ blobs }: Deps, database: OpenDatabase): Promise<void>
   await database.closed
 }
 
+const pathIn = (root: string): string => join(root, 'sync-node.db')
+
+interface OpeningDatabase extends Omit<Parameters<typeof openFile>[0], 'path' | 'checkpointFirst'> {
+  isServer: boolean
+  space: Space
+}
+
+/** The database; `follow` comes when its schema is there. */
+async function openDatabase(
+  { root, database: server }: Config,
+  { isServer, space, ...options }: OpeningDatabase,
+): Promise<{ database: OpenDatabase; follow(): Promise<void> }> {
+  if (server !== null) {
+    const database = await openServer({ ...server, isServer, ...options })
+    return { database, follow: database.follow }
+  }
+  if (isServer && space.free() < NEARLY_FULL_BYTES) space.giveUpReserve()
+  const file = await openWithReserve(
+    { path: pathIn(root), checkpointFirst: isServer, ...options },
+    isServer ? space : null,
+  )
+  return { database: { ...file, ...yielding(file, space) }, follow: async () => undefined }
+}
+
 /** The secret of the data, made when there is none. */
-async function findSecret({ root, secretKey }: Config): Promise<string> {
+async function findSecret(config: Config, isServer: boolean): Promise<string> {
+  const { root, secretKey } = config
+  if (config.database === null) refuseLoss(config, isServer)
   const kept = secretKey ?? secrets.read(root)
   if (kept === null) throw new StartError(`The file secret in ${root} holds no secret: restore it.`)
   return kept ?? secrets.create(root, randomBytes)
@@ -234,23 +264,21 @@ async function findSecret({ root, secretKey }: Config): Promise<string> {
 
 /** Opens the database; on a disk too full for that, once more with the reserve given up. */
 async function openWithReserve(
-  options: Parameters<typeof openDatabase>[0],
+  options: Parameters<typeof openFile>[0],
   space: { giveUpReserve(): boolean } | null,
 ) {
   try {
-    return await openDatabase(options)
+    return await openFile(options)
   } catch (error) {
     const isFull = error instanceof UnusableDatabase && error.code === 'SQLITE_FULL'
     if (!isFull || space?.giveUpReserve() !== true) return explain(error)
-    return openDatabase(options).catch(explain)
+    return openFile(options).catch(explain)
   }
 }
 
 /** Nothing new is ever made beside data that is there. */
-function refuseLoss(
-  { root, secretKey }: Config,
-  { isThere, isServer }: { isThere: boolean; isServer: boolean },
-): void {
+function refuseLoss({ root, secretKey }: Config, isServer: boolean): void {
+  const isThere = (statSync(pathIn(root), { throwIfNoEntry: false })?.size ?? 0) > 0
   if (isUnfinished(root)) {
     throw new StartError(`A restore into ${root} did not come to its end: do it again.`)
   }
@@ -272,6 +300,12 @@ function refuseLoss(
 function explain(error: unknown): never {
   if (error instanceof Refusal) throw new StartError(error.message)
   const { code, message } = error as { code?: string; message: string }
+  if (code === UNREACHABLE || code === UNKNOWN_OUTCOME) {
+    if (/ answers 40[13]:/.test(message)) {
+      throw new StartError(`The database server refuses DATABASE_AUTH_TOKEN: ${message}.`)
+    }
+    throw new StartError(`The database server at DATABASE_URL does not answer: ${message}.`)
+  }
   if (code === 'SQLITE_NOTADB' || code === 'SQLITE_CORRUPT') {
     throw new StartError(`sync-node.db is damaged (${message}): restore a backup.`)
   }
@@ -299,78 +333,10 @@ function yielding(
   }
 }
 
-async function prepareSchema(
-  deps: Pick<Deps, 'config' | 'database' | 'log' | 'space'>,
-  options: { check: string; time: TimeSource; isServer: boolean },
-): Promise<void> {
-  const { config, database, log } = deps
-  const { check, time, isServer } = options
-  const isNew = await isFresh(database)
-  if (!isNew) await checkSecret(database, check)
-  else if (existsSync(join(config.root, 'blobs'))) {
-    throw new StartError(
-      `sync-node.db in ${config.root} is empty, but values are there: restore a backup.`,
-    )
-  }
-  if (!isServer) return checkSchema(database)
-  const next = await nextSchema(database)
-  if (!isNew && next !== null) {
-    log.info(`the data is upgraded to schema ${next}: \`sync-node rollback\` goes back, for 7 days`)
-    const { newest } = await readNode(database)
-    await keepCopy({ ...deps, clock: guardedClock(time, commitDateMs, newest) }, next)
-  }
-  const newest = Math.max(time.wall(), commitDateMs)
-  await migrate(database, [
-    sql(
-      `INSERT INTO node
-         (one, id, schema, start, newest, secret_check, is_clean, seq, account_number)
-       VALUES (1, ?, 0, 0, ?, ?, 1, 0, 0)`,
-      [unique(randomBytes), newest, check],
-    ),
-  ])
-}
-
-async function checkSecret(database: Database, check: string): Promise<void> {
-  const { rows } = await database.execute('SELECT secret_check FROM node')
-  if (rows[0]?.['secret_check'] === check) return
-  throw new StartError(
-    'The secret is not the one this data was made with: restore the file secret, or set SECRET_KEY.',
-  )
-}
-
-interface NodeRow {
-  start: number
-  newest: number
-  wasClean: boolean
-}
-
-async function readNode(database: Database): Promise<NodeRow> {
-  const { rows } = await database.execute('SELECT start, newest, is_clean FROM node')
-  const [row] = rows
-  return {
-    start: Number(row?.['start']),
-    newest: Number(row?.['newest']),
-    wasClean: row?.['is_clean'] === 1,
-  }
-}
-
-/** A server's start counts, and begins a new range of the history. */
-async function countStart(database: Database): Promise<void> {
-  const nonce = Buffer.from(randomBytes(4)).readUInt32BE()
-  await database.batch(
-    [
-      sql('UPDATE node SET start = start + 1, is_clean = 0, version = ?', [version]),
-      sql('INSERT OR REPLACE INTO feed_start SELECT seq + 1, ? FROM node', [nonce]),
-    ],
-    'write',
-  )
-}
-
 /** What need not be done before the first answer. */
-function inBackground(
-  deps: Deps,
-  { path, wasClean }: { path: string; wasClean: boolean },
-): { stop(): Promise<void> } {
+function inBackground(deps: Deps, { wasClean }: { wasClean: boolean }): { stop(): Promise<void> } {
+  // On a server other nodes write: what no row names may be of one that runs.
+  if (deps.config.database !== null) return { stop: async () => undefined }
   const sweeping = sweep(deps).then(
     (moved) => {
       if (moved === 0) return
@@ -378,7 +344,7 @@ function inBackground(
     },
     (error: unknown) => deps.log.warn({ err: error }, 'unfinished uploads stay where they are'),
   )
-  const check = wasClean ? undefined : checkWhole(deps, path)
+  const check = wasClean ? undefined : checkWhole(deps)
   return {
     async stop() {
       await Promise.all([sweeping, check?.terminate()])
@@ -387,8 +353,8 @@ function inBackground(
 }
 
 /** Looks through the database after an unclean stop: seconds for a million rows, minutes on a card. */
-function checkWhole({ health, log }: Deps, path: string): Worker {
-  const worker = startWorker('check', { path })
+function checkWhole({ config, health, log }: Deps): Worker {
+  const worker = startWorker('check', { path: pathIn(config.root) })
   worker.unref()
   worker.once('error', (error) => log.warn({ err: error }, 'the database could not be checked'))
   worker.once('message', ({ problems }: CheckMessage) => {

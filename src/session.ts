@@ -39,8 +39,12 @@ const RENEW_MS = new TimeSpan(1, 'd').milliseconds()
 const FRESH_MS = new TimeSpan(10, 'm').milliseconds()
 const MAX_PER_ACCOUNT = 100
 
-/** SQL that is true while session ?`token` lives at ?`now`; both are given as parameters. */
-export const ALIVE = 'EXISTS (SELECT 1 FROM sync_session WHERE token = ? AND expiration > ?)'
+/** SQL that is true while a session lives, given as expressions of its token and of now. */
+export const aliveAt = (token: string, now: string): string =>
+  `EXISTS (SELECT 1 FROM sync_session WHERE token = ${token} AND expiration > ${now})`
+
+/** The same, with both as parameters. */
+export const ALIVE = aliveAt('?', '?')
 
 /** The statements that open a session for the account that `where` selects, in the caller's batch. */
 export function open(

@@ -27,6 +27,17 @@ const FLOOR_SHARE = 0.01
 const RESERVE_BYTES = 16 * 1024 * 1024
 const LOOK_AGAIN_MS = 200
 
+/** Where neither the database nor the values are on a disk of this machine. */
+export const otherSpace: Space = {
+  check: () => undefined,
+  isLow: () => false,
+  room: () => Number.POSITIVE_INFINITY,
+  free: () => Number.POSITIVE_INFINITY,
+  wal: () => 0,
+  giveUpReserve: () => false,
+  keepReserve: async () => undefined,
+}
+
 /** `floorBytes` is for tests on small disks. */
 export function openSpace(root: string, uptime: () => number, floorBytes = FLOOR_BYTES): Space {
   const wal = join(root, 'sync-node.db-wal')

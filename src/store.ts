@@ -66,6 +66,13 @@ const find = (more: { columns: string; join: string }): string => `
   WHERE s.token = ?1 AND s.expiration > ?3`
 
 const FIND = find({ columns: ', NULL AS value', join: '' })
+// In one statement, since a database server may be far away.
+const FIND_TO_PUT = find({
+  columns: `, NULL AS value, ${quota.USED_BY_LEAST} AS used,
+    ${quota.isOwned('?2')} AND NOT EXISTS (
+      SELECT 1 FROM account_permission WHERE sync_account_id = s.id AND store_key = ?2) AS lost`,
+  join: '',
+})
 const FIND_WITH_VALUE = find({
   columns: ', d.value',
   join: 'LEFT JOIN store_data d ON d.id = t.store_data',
@@ -76,16 +83,15 @@ async function look(
   deps: Pick<Deps, 'database' | 'clock'>,
   self: Session,
   key: string,
-  withValue = false,
-): Promise<Store | null> {
+  statement: string,
+): Promise<{ store: Store | null; row: Record<string, unknown> }> {
   const storeKey = toStoreKey(key, self.keySalt)
   const { rows } = await deps.database.execute(
-    sql(withValue ? FIND_WITH_VALUE : FIND, [self.token, storeKey, deps.clock.now()]),
+    sql(statement, [self.token, storeKey, deps.clock.now()]),
   )
   const [row] = rows
   if (row === undefined) throw unauthorized()
-  if (row['permission'] === null) return null
-  return toStore(storeKey, row)
+  return { store: row['permission'] === null ? null : toStore(storeKey, row), row }
 }
 
 /** A store from the row that selects COLUMNS, and `value` where that is wanted. */
@@ -107,7 +113,7 @@ export async function get(
   self: Session,
   key: string,
 ): Promise<Store> {
-  const store = await look(deps, self, key, true)
+  const { store } = await look(deps, self, key, FIND_WITH_VALUE)
   if (store === null) throw notFound()
   return store
 }
@@ -120,13 +126,8 @@ export async function put(
   wanted: { condition: Condition; meta: string | null; incoming: Incoming },
 ): Promise<Written> {
   const { condition, meta, incoming } = wanted
-  let before = await mayPut(deps, self, key, condition)
-  const received = await value.receive(
-    deps,
-    self.account,
-    incoming,
-    await quota.room(deps, self, before),
-  )
+  let { before, room } = await mayPut(deps, self, key, condition)
+  const received = await value.receive(deps, self.account, incoming, room)
   const token = unique(deps.random)
   const row = { key: toStoreKey(key, self.keySalt), token, meta, received }
   try {
@@ -139,8 +140,8 @@ export async function put(
         quota.usedBy(self),
       ],
       async () => {
-        before = await mayPut(deps, self, key, condition)
-        if (received.size > (await quota.room(deps, self, before))) throw quota.full()
+        ;({ before, room } = await mayPut(deps, self, key, condition))
+        if (received.size > room) throw quota.full()
       },
     )
     received.release()
@@ -154,41 +155,27 @@ export async function put(
   }
 }
 
-/** Throws AUTH01, ERR01, PERM01 or KEY01 in the protocol's order, or answers what is there. */
+/**
+ * Throws AUTH01, ERR01, PERM01 or KEY01 in the protocol's order, or answers what is there, and how large
+ * the value may become.
+ */
 async function mayPut(
   deps: Deps,
   self: Session,
   key: string,
   condition: Condition,
-): Promise<Store | null> {
-  const store = await look(deps, self, key)
+): Promise<{ before: Store | null; room: number }> {
+  const { store, row } = await look(deps, self, key, FIND_TO_PUT)
+  const room = quota.room(deps, Number(row['used'] ?? 0), store)
   if (store === null) {
-    if (isStoreKey(key) || (await isLost(deps, self, key))) throw notFound()
+    // Of a lost store the creator has no permission any more: nobody regains one by writing to its name.
+    if (isStoreKey(key) || row['lost'] === 1) throw notFound()
     if (condition.kind === 'match' || condition.kind === 'any') throw changed(412)
-    return null
+    return { before: null, room }
   }
   if (store.permission === 'READ') throw notEnough()
   checkToken(condition, store)
-  return store
-}
-
-/**
- * A store whose creator has no permission on it any more; nobody regains one by writing to its name.
- * (One that this account made just now, through another request, is not lost.)
- */
-async function isLost(
-  { database }: Pick<Deps, 'database'>,
-  self: Session,
-  name: string,
-): Promise<boolean> {
-  const { rows } = await database.execute(
-    sql(
-      `SELECT ${quota.isOwned('?1')} AND NOT EXISTS (
-         SELECT 1 FROM account_permission WHERE sync_account_id = ?2 AND store_key = ?1) AS lost`,
-      [toStoreKey(name, self.keySalt), self.account],
-    ),
-  )
-  return rows[0]?.['lost'] === 1
+  return { before: store, room }
 }
 
 function checkToken(condition: Condition, store: Store): void {
@@ -254,7 +241,7 @@ async function mayRemove(
   key: string,
   condition: Condition,
 ): Promise<Store> {
-  const store = await look(deps, self, key)
+  const { store } = await look(deps, self, key, FIND)
   if (store === null) throw notFound()
   if (store.permission !== 'OWN') throw notEnough()
   checkToken(condition, store)

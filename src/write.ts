@@ -16,7 +16,7 @@ const MAY = (permissions: string): string => `EXISTS (
 
 const QUOTA_OF_NEW = 'SELECT ? = 0 OR used <= ? FROM sync_account WHERE number = ?'
 const QUOTA_OF_GROWTH = `SELECT ?2 <= t.size OR EXISTS (
-    SELECT 1 ${quota.OWNERS.replace('?', '?1')} AND a.used - t.size + ?2 <= ?3)
+    SELECT 1 ${quota.ownersOf('?1')} AND a.used - t.size + ?2 <= ?3)
   FROM sync_store t WHERE t.store_key = ?1`
 
 const QUOTA_GUARDS = [QUOTA_OF_NEW, QUOTA_OF_GROWTH].map((guard) => require(guard).sql)

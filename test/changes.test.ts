@@ -8,7 +8,7 @@ import { DAY, HOUR, sha256, settled } from './helpers/ask.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { apply, holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
-import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
+import { PASSWORD, ofFile, startNode, type TestNode } from './helpers/node.ts'
 import { openWire } from './helpers/wire.ts'
 
 describe('GET /changes', () => {
@@ -62,17 +62,17 @@ describe('GET /changes', () => {
     const ana = await node.signUp('ana')
     for (let i = 0; i < 40; i++) await ana.save(`key ${i}`, 'x'.repeat(16_000))
     const { database } = node.running.deps
-    const read = database.execute.bind(database)
+    const read = database.batch.bind(database)
     let reads = 0
-    database.execute = (async (statement: Statement) => {
-      const isPart = statement.sql?.includes('FROM tombstone')
+    database.batch = (async (statements: Statement[], mode) => {
+      const isPart = statements[0]?.sql.includes('FROM tombstone')
       // Between the parts of a page: what was in its first one is written anew.
       if (isPart && reads++ > 0) await ana.save(`key ${reads}`, 'new', { 'X-Sync-Token': '*' })
-      return read(statement)
+      return read(statements, mode)
     }) as typeof read
     const first = await readPage(ana, '?include=data')
     assert.ok(reads > 2)
-    database.execute = read
+    database.batch = read
     const keys = first.changes.map(({ key }) => key)
     assert.equal(new Set(keys).size, keys.length)
     const rest = await readAll(ana, first.cursor)
@@ -215,29 +215,33 @@ describe('A cursor', () => {
     }
   })
 
-  it('from after the copy that was restored is refused, whatever is written then', async (t) => {
-    const node = await startNode(t)
-    const ana = await node.signUp('ana')
-    await ana.save('before', 'x')
-    const old = await readPage(ana)
-    const half = await readPage(ana, '?limit=1')
-    await node.stop()
-    cpSync(node.root, `${node.root}.copy`, { recursive: true })
-    await node.restart()
-    await ana.save('lost', 'x')
-    const late = await readPage(ana)
-    const begun = await readPage(ana, '?limit=1')
-    await node.stop()
-    rmSync(node.root, { recursive: true })
-    cpSync(`${node.root}.copy`, node.root, { recursive: true })
-    await node.restart()
-    for (let i = 0; i < 3; i++) {
-      await expectProblem(await ana.request(`/changes?since=${late.cursor}`), 'FEED01', 410)
-      await expectProblem(await ana.request(`/changes?since=${begun.cursor}`), 'FEED01', 410)
-      for (const { cursor } of [old, half]) await readPage(ana, `?since=${cursor}`)
-      await ana.save(`after ${i}`, 'x')
-    }
-  })
+  it(
+    'from after the copy that was restored is refused, whatever is written then',
+    ofFile,
+    async (t) => {
+      const node = await startNode(t)
+      const ana = await node.signUp('ana')
+      await ana.save('before', 'x')
+      const old = await readPage(ana)
+      const half = await readPage(ana, '?limit=1')
+      await node.stop()
+      cpSync(node.root, `${node.root}.copy`, { recursive: true })
+      await node.restart()
+      await ana.save('lost', 'x')
+      const late = await readPage(ana)
+      const begun = await readPage(ana, '?limit=1')
+      await node.stop()
+      rmSync(node.root, { recursive: true })
+      cpSync(`${node.root}.copy`, node.root, { recursive: true })
+      await node.restart()
+      for (let i = 0; i < 3; i++) {
+        await expectProblem(await ana.request(`/changes?since=${late.cursor}`), 'FEED01', 410)
+        await expectProblem(await ana.request(`/changes?since=${begun.cursor}`), 'FEED01', 410)
+        for (const { cursor } of [old, half]) await readPage(ana, `?since=${cursor}`)
+        await ana.save(`after ${i}`, 'x')
+      }
+    },
+  )
 })
 
 describe('A cursor, 180 days after a deletion', () => {
@@ -422,27 +426,31 @@ describe('GET /changes as events', () => {
     await stream.close()
   })
 
-  it('hears within two seconds what another process writes, as a held poll does', async (t) => {
-    // From here on no interval ends by itself: no heartbeat, which would find it too.
-    t.mock.timers.enable({ apis: ['setInterval'] })
-    const node = await startNode(t)
-    const ana = await node.signUp('ana')
-    const { key } = await ana.save('a', 'x')
-    const stream = await openStream(ana)
-    await stream.next()
-    const { cursor } = await readPage(ana)
-    const poll = readPage(ana, `?wait=50&since=${cursor}`)
-    await eventually(() => node.running.deps.listeners.count(), 2)
-    const { DatabaseSync } = await import('node:sqlite')
-    const other = new DatabaseSync(`${node.root}/sync-node.db`)
-    other.exec(`PRAGMA busy_timeout = 5000; UPDATE sync_store SET store_token = 'other'`)
-    other.close()
-    t.mock.timers.tick(2000)
-    const event = await stream.next()
-    assert.deepEqual([event?.change.key, event?.change.token], [key, 'other'])
-    assert.equal((await poll).changes[0]?.token, 'other')
-    await stream.close()
-  })
+  it(
+    'hears within two seconds what another process writes, as a held poll does',
+    ofFile,
+    async (t) => {
+      // From here on no interval ends by itself: no heartbeat, which would find it too.
+      t.mock.timers.enable({ apis: ['setInterval'] })
+      const node = await startNode(t)
+      const ana = await node.signUp('ana')
+      const { key } = await ana.save('a', 'x')
+      const stream = await openStream(ana)
+      await stream.next()
+      const { cursor } = await readPage(ana)
+      const poll = readPage(ana, `?wait=50&since=${cursor}`)
+      await eventually(() => node.running.deps.listeners.count(), 2)
+      const { DatabaseSync } = await import('node:sqlite')
+      const other = new DatabaseSync(`${node.root}/sync-node.db`)
+      other.exec(`PRAGMA busy_timeout = 5000; UPDATE sync_store SET store_token = 'other'`)
+      other.close()
+      t.mock.timers.tick(2000)
+      const event = await stream.next()
+      assert.deepEqual([event?.change.key, event?.change.token], [key, 'other'])
+      assert.equal((await poll).changes[0]?.token, 'other')
+      await stream.close()
+    },
+  )
 })
 
 describe('What is held open ends with its session', () => {

@@ -10,6 +10,17 @@ const GIB = 1024 ** 3
 const SECRET = 'hunter2'
 const KEY = 'k'.repeat(32)
 
+/** What has to be there beside a database server. */
+const BESIDE = { SECRET_KEY: KEY, BLOB_URL: 's3://bucket' }
+
+function server(environment: Environment): Environment {
+  return { ...environment, ...BESIDE }
+}
+
+function onServer(url: string, authToken: string | null = null): Partial<Config> {
+  return { database: { url, authToken }, secretKey: KEY, blobUrl: 's3://bucket' }
+}
+
 /** Environments beside what one variable alone makes of the configuration. */
 const GOOD: [environment: Environment, expected: Partial<Config>][] = [
   [{ HOST: '127.0.0.1' }, { host: '127.0.0.1' }],
@@ -52,6 +63,12 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
     { mailFrom: 'sync@example.org', smtpUrl: 'smtps://user:p%40ss@[::1]:465' },
   ],
   [{ DATABASE_URL: 'file:' }, {}],
+  [server({ DATABASE_URL: 'http://10.0.0.1:8080' }), onServer('http://10.0.0.1:8080/')],
+  [server({ DATABASE_URL: 'https://db.example/x' }), onServer('https://db.example/x')],
+  [
+    server({ DATABASE_URL: 'libsql://db.example', DATABASE_AUTH_TOKEN: 'ey.J-_' }),
+    onServer('https://db.example/', 'ey.J-_'),
+  ],
 ]
 
 /** Wrong values of each variable, beside what its message has to say that it takes. */
@@ -121,10 +138,15 @@ const WRONG: Record<string, [takes: RegExp, ...values: string[]]> = {
     '<>',
     'Sync <>',
   ],
+  DATABASE_AUTH_TOKEN: [/without blanks/, `a ${SECRET}`, 'ä', 'a\r\nb'],
   DATABASE_URL: [
-    /file:/,
+    /file:.*libsql:/,
     `libsql://x.example?authToken=${SECRET}`,
     'postgres://x',
+    'libsql:',
+    `https://user:${SECRET}@x.example`,
+    'https://x.example/#a',
+    'ws://x.example',
     'sync.db',
     'file:other.db',
   ],
@@ -161,6 +183,8 @@ describe('the configuration', () => {
       maxValueSize: GIB,
       publicUrl: null,
       secretKey: null,
+      database: null,
+      blobUrl: null,
       logLevel: 'info',
       smtpUrl: null,
       mailFrom: null,
@@ -193,6 +217,19 @@ describe('the configuration', () => {
     }
     assert.ok(trustedProxies.check('2001:db8:1::', 'ipv6'))
     assert.ok(!trustedProxies.check('2001:db9::', 'ipv6'))
+  })
+
+  it('refuses a database server without what all its nodes have in common', () => {
+    const DATABASE_URL = 'libsql://db.example'
+    for (const name of ['SECRET_KEY', 'BLOB_URL']) {
+      const message = refusalOf({ ...server({ DATABASE_URL }), [name]: '' })
+      assert.match(message, new RegExp(`^${name} is needed beside DATABASE_URL: `))
+    }
+    for (const url of ['', 'file:']) {
+      const message = refusalOf({ DATABASE_URL: url, DATABASE_AUTH_TOKEN: SECRET })
+      assert.match(message, /^DATABASE_AUTH_TOKEN is set, but DATABASE_URL names no /)
+      assert.ok(!message.includes(SECRET))
+    }
   })
 
   for (const name of Object.keys(WRONG)) {

@@ -6,7 +6,6 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
-import type { Statement } from '../src/database/database.ts'
 import { openAccount } from './helpers/accounts.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -101,14 +100,14 @@ async function openUnread(t: TestContext, node: TestNode, client: Client): Promi
 /** Counts the bytes that the server reads for events, from here on. */
 function countRead({ running }: TestNode): () => number {
   const { database } = running.deps
-  const { execute } = database
+  const { batch } = database
   let bytes = 0
   // No mock, which would keep all that was read.
-  database.execute = async (statement: Statement | string) => {
-    const result = await execute(statement)
-    const values = result.rows.map(({ value }) => value as Uint8Array | undefined)
-    for (const value of values) bytes += ((value?.length ?? 0) * 4) / 3 // in base64
-    return result
+  database.batch = async (...given) => {
+    const results = await batch(...given)
+    const values = (results[0]?.rows ?? []).map(({ value }) => value as ArrayBuffer | undefined)
+    for (const value of values) bytes += ((value?.byteLength ?? 0) * 4) / 3 // in base64
+    return results
   }
   return () => bytes
 }
@@ -189,11 +188,40 @@ describe('An event stream', () => {
     for (const stream of others) await stream.close()
   })
 
+  it('whose reader is gone before it begins takes no place', async (t) => {
+    const node = await startNode(t)
+    const ana = await openAccount(node, 'ana')
+    const { cursor } = await readPage(ana)
+    const { database } = node.running.deps
+    const { execute } = database
+    const answers = Promise.withResolvers<void>()
+    database.execute = (async (...given: Parameters<typeof execute>) => {
+      await answers.promise
+      return execute(...given)
+    }) as typeof execute
+    const taken: ServerResponse[] = []
+    const take = (message: unknown): void => {
+      taken.push((message as { response: ServerResponse }).response)
+    }
+    subscribe('http.server.request.start', take)
+    t.after(() => unsubscribe('http.server.request.start', take))
+    const abort = new AbortController()
+    const init = { headers: EVENTS, signal: abort.signal }
+    const asked = Array.from({ length: 32 }, () => ana.request(`/changes?since=${cursor}`, init))
+    const ended = Promise.allSettled(asked)
+    await eventually(() => taken.length, 32)
+    abort.abort()
+    await ended
+    await eventually(() => taken.every(({ destroyed }) => destroyed), true)
+    answers.resolve()
+    for (const stream of await openMany(32, ana, cursor)) await stream.close()
+  })
+
   it('that could not begin takes no place', async (t) => {
     const node = await startNode(t)
     const ana = await openAccount(node, 'ana')
     const { cursor } = await readPage(ana)
-    const broken = t.mock.method(node.running.deps.database, 'batch', async () => {
+    const broken = t.mock.method(node.running.deps.database, 'execute', async () => {
       throw new Error('not now')
     })
     const headers = { ...EVENTS, 'Last-Event-ID': cursor }

@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { get as httpGet } from 'node:http'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import type { Client } from './helpers/client.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { holdBack } from './helpers/held.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
+import { plant } from './helpers/rows.ts'
 
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
@@ -301,11 +301,7 @@ describe('A damaged value', () => {
     const node = await startNode(t)
     const ana = await node.signUp('ana')
     await ana.save('a', 'value')
-    await node.stop()
-    const database = new DatabaseSync(join(node.root, 'sync-node.db'))
-    database.exec("UPDATE store_data SET value = CAST('vAlue' AS BLOB)")
-    database.close()
-    await node.restart()
+    await plant(node, "UPDATE store_data SET value = CAST('vAlue' AS BLOB)")
     await expectProblem(await ana.get('a'), 'ERR02', 500)
   })
 

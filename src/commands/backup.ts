@@ -2,9 +2,18 @@
 import { statSync } from 'node:fs'
 import type { Bytes } from '../archive.ts'
 import { backup as makeBackup, type Target } from '../backup.ts'
+import { readConfig } from '../config.ts'
 import type { Manifest } from '../manifest.ts'
 import type { Space } from '../space.ts'
-import { CommandError, interruptible, print, say, withData, type Command } from './command.ts'
+import {
+  CommandError,
+  interruptible,
+  print,
+  refuseServer,
+  say,
+  withData,
+  type Command,
+} from './command.ts'
 import { toSize } from '../units.ts'
 import { openFile, openStdout, type Output } from './output.ts'
 import { openBar } from './progress.ts'
@@ -17,6 +26,7 @@ export const backup: Command = {
     'Accounts, values and the secret, as they were at one moment. Without FILE it is named after the\n' +
     'time, in the folder where you are. Who has it has all that the server has: keep it as safe.',
   async run({ positionals: [file = fileName()] }, environment) {
+    refuseServer(readConfig(environment))
     process.umask(0o077)
     // Before anything of the data is opened: where it goes is a matter of who called.
     const output = file === '-' ? openStdout() : await openFile(file)

@@ -68,7 +68,7 @@ export function readArguments(
   return given
 }
 
-/** Runs `work` on the data of STATIC_ROOT, which it names on stderr. */
+/** Runs `work` on the data, and names on stderr where that is. */
 export async function withData(
   environment: Environment,
   work: (deps: Deps, config: Config) => Promise<void>,
@@ -76,13 +76,24 @@ export async function withData(
   const config = readConfig(environment)
   await asOwner(config.root, async () => {
     const { deps, close } = await openForCommand(config, openLog({ logLevel: 'silent' }))
-    say(`Data: ${config.root}`)
+    say(`Data: ${placeOf(config)}`)
     try {
       await work(deps, config)
     } finally {
       await close()
     }
   })
+}
+
+/** Where the data is. */
+export const placeOf = ({ database, root }: Config): string => database?.url ?? root
+
+/** For what works on files alone. Throws CommandError. */
+export function refuseServer({ database }: Pick<Config, 'database'>): void {
+  if (database === null) return
+  throw new CommandError(
+    'The database is on a server: use its own backups, and the versions that the bucket of values keeps.',
+  )
 }
 
 /** Runs `work` on the account with this id or handle. */

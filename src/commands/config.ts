@@ -36,7 +36,9 @@ const VALUES: Record<string, (config: Config) => string | number | null> = {
   MAIL_FROM: ({ mailFrom }) => mailFrom,
   METRICS_PORT: ({ metricsPort }) => metricsPort,
   LOG_LEVEL: ({ logLevel }) => logLevel,
-  DATABASE_URL: () => 'file:',
+  DATABASE_URL: ({ database }) => database?.url ?? 'file:',
+  DATABASE_AUTH_TOKEN: ({ database }) => (database?.authToken ? 'set' : null),
+  BLOB_URL: ({ blobUrl }) => blobUrl,
 }
 
 function withoutPassword(text: string): string {

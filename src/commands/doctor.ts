@@ -14,6 +14,7 @@ import {
   JSON_OPTION,
   UsageError,
   interruptible,
+  placeOf,
   print,
   printJson,
   printable,
@@ -71,7 +72,7 @@ async function travel(
   tell: (finding: Finding) => void,
 ): Promise<void> {
   const work = (stopped: AbortSignal) => async (deps: Deps, config: Config) => {
-    if (!isServed(config.root)) {
+    if (config.database === null && !isServed(config.root)) {
       throw new CommandError('No server runs on this data: start it, and ask again on its machine.')
     }
     const late = AbortSignal.timeout(MOST_MS)
@@ -108,7 +109,7 @@ async function lookAt(
   for (const text of new Set(errors.map(({ message }) => message))) tell(problem('settings', text))
   if (errors.length === 0) tell(ok('settings', '`sync-node config` prints them'))
   if (config === null) return
-  say(`Data: ${config.root}`)
+  say(`Data: ${placeOf(config)}`)
   const bar = openBar()
   try {
     await asOwner(config.root, async () => {

@@ -6,7 +6,7 @@ import type { Bytes } from '../archive.ts'
 import { restore as restoreBackup } from '../restore.ts'
 import { deriveKeys } from '../secret.ts'
 import { toSize, toTime } from '../units.ts'
-import { CommandError, interruptible, say, type Command } from './command.ts'
+import { CommandError, interruptible, refuseServer, say, type Command } from './command.ts'
 import { asOwner, giveToService } from '../installed.ts'
 import { openBar } from './progress.ts'
 
@@ -18,7 +18,9 @@ export const restore: Command = {
     'It is verified first: nothing is written of one that is not whole. When the server runs on it,\n' +
     'clients find out by themselves, and send again what only they have.',
   async run({ positionals: [file = ''] }, environment) {
-    const { root, secretKey } = readConfig(environment)
+    const config = readConfig(environment)
+    refuseServer(config)
+    const { root, secretKey } = config
     say(`Data: ${root}`)
     const isNew = !existsSync(root)
     const opened = await open(file, 'r')

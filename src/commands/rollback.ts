@@ -2,7 +2,7 @@
 import { readConfig } from '../config.ts'
 import { openWayBack } from '../upgrade.ts'
 import { toTime } from '../units.ts'
-import { YES_OPTION, confirm, say, type Command, type Given } from './command.ts'
+import { YES_OPTION, confirm, refuseServer, say, type Command, type Given } from './command.ts'
 import { asOwner } from '../installed.ts'
 
 export const rollback: Command = {
@@ -13,7 +13,9 @@ export const rollback: Command = {
   details:
     'For 7 days after an upgrade that changed the schema. It says first what is lost, and asks.',
   async run(given, environment) {
-    const { root } = readConfig(environment)
+    const config = readConfig(environment)
+    refuseServer(config)
+    const { root } = config
     say(`Data: ${root}`)
     const version = await asOwner(root, () => goBack(root, given))
     const before = version === null ? 'the sync-node that you had before' : `sync-node ${version}`

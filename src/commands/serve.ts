@@ -4,7 +4,7 @@ import { becomeOwner, reportReady } from '../installed.ts'
 import { openLog, type Log } from '../log.ts'
 import { start } from '../node.ts'
 import { version } from '../packed.ts'
-import type { Command } from './command.ts'
+import { placeOf, type Command } from './command.ts'
 
 // Time for answers that are on their way to say that the outcome is unknown.
 const LAST_ANSWERS_MS = 200
@@ -52,7 +52,7 @@ function greet(log: Log, config: Config, port: number): void {
   log.info(
     `sync-node ${version} listens on http://${host}:${port}${isEverywhere ? ', on every address' : ''}`,
   )
-  log.info(`data: ${config.root}`)
+  log.info(`data: ${placeOf(config)}`)
   log.info(REGISTRATION[config.registration])
   if (config.publicUrl === null) {
     log.info('PUBLIC_URL is not set: reset mails and invitations come without a link')

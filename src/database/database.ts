@@ -8,8 +8,17 @@ import { SyncError, busy } from '../errors.ts'
 export type Database = Pick<Client, 'execute' | 'batch' | 'close'>
 export type Statement = Exclude<InStatement, string>
 
+export interface OpenDatabase extends Database {
+  closed: Promise<void>
+  /** Asks whether another process has written since; onChange hears it. */
+  look(): void
+}
+
 /** The code of a write whose COMMIT failed in a way that leaves it open whether it happened. */
 export const UNKNOWN_OUTCOME = 'UNKNOWN_OUTCOME'
+
+/** The code of what did not get to a database server, or of a read that got no answer: nothing happened. */
+export const UNREACHABLE = 'UNREACHABLE'
 
 export const sql = (text: string, args: Statement['args'] = []): Statement => ({
   sql: text,
@@ -63,11 +72,12 @@ export function refusal(error: unknown): unknown {
     case 'SQLITE_READONLY':
     case 'SQLITE_CANTOPEN':
     case 'SQLITE_IOERR':
+    case UNREACHABLE:
       return busy(error)
     case UNKNOWN_OUTCOME:
       return new SyncError(
         'ERR04',
-        'The disk failed: the write may or may not have happened. Read the store before you go on.',
+        'The database failed: the write may or may not have happened. Read the store before you go on.',
         { cause: error },
       )
     default:

@@ -1,15 +1,10 @@
 // Owns the database in a file: the libSQL `Client` interface on node:sqlite, reads on this thread,
 // writes through the writer's.
-import {
-  LibsqlBatchError,
-  LibsqlError,
-  type InValue,
-  type ResultSet,
-  type Row,
-} from '@libsql/core/api'
+import { LibsqlBatchError, LibsqlError, type ResultSet, type Row } from '@libsql/core/api'
 import { startWorker } from '../packed.ts'
-import type { Database, Statement } from './database.ts'
+import type { Database, OpenDatabase, Statement } from './database.ts'
 import { connect, toLibsqlError, type Connection } from './sqlite.ts'
+import { isRead, toStatement, toStatements } from './statement.ts'
 import type {
   Argument,
   WriteAnswer,
@@ -47,12 +42,6 @@ export class UnusableDatabase extends Error {
     super(message)
     this.code = code
   }
-}
-
-export interface OpenDatabase extends Database {
-  closed: Promise<void>
-  /** Asks whether another process has written since; onChange hears it. */
-  look(): void
 }
 
 export async function open(options: EmbeddedOptions): Promise<OpenDatabase> {
@@ -212,24 +201,6 @@ function requests(): (statements: Statement[]) => WriteRequest {
     return request
   }
 }
-
-const isRead = (sql: string): boolean => /^\s*(SELECT|PRAGMA)\b/i.test(sql)
-
-function toStatement(
-  statement: string | { sql: string; args?: unknown },
-  args?: unknown,
-): Statement {
-  return typeof statement === 'string'
-    ? { sql: statement, args: (args ?? []) as InValue[] }
-    : { sql: statement.sql, args: (statement.args ?? []) as InValue[] }
-}
-
-const toStatements = (statements: Parameters<Database['batch']>[0]): Statement[] =>
-  statements.map((statement) =>
-    Array.isArray(statement)
-      ? toStatement(statement[0] as string, statement[1])
-      : toStatement(statement),
-  )
 
 function toArguments(args: Statement['args']): Argument[] {
   if (!Array.isArray(args)) throw new TypeError('arguments are given by position')

@@ -19,7 +19,7 @@ export async function isFresh(database: Database): Promise<boolean> {
 
 /**
  * Applies what is pending, all of it or nothing, up to one if need be; `first` comes after the first
- * migration.
+ * migration. Of several nodes that do so at once, one does.
  */
 export async function migrate(
   database: Database,
@@ -27,21 +27,29 @@ export async function migrate(
   upTo = Infinity,
 ): Promise<void> {
   const missing = (await pending(database)).filter(({ number }) => number <= upTo)
-  if (missing.length === 0) return
-  await database.batch(
-    missing.flatMap(({ number, name, text, checksum }) => [
-      ...split(text).map((statement) => sql(statement)),
-      ...(number === 1 ? first : []),
-      sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
-        number,
-        name,
-        checksum,
-      ]),
-      sql('UPDATE node SET schema = ?', [number]),
-    ]),
-    'write',
-  )
+  const [next] = missing
+  if (next === undefined) return
+  try {
+    await database.batch(statementsOf(missing, first), 'write')
+  } catch (error) {
+    const now = await pending(database)
+    if (now.some(({ number }) => number === next.number)) throw error
+    await migrate(database, first, upTo)
+  }
 }
+
+/** A row of `migration` is there once: with it, all of a batch that comes too late is refused. */
+const statementsOf = (migrations: Migration[], first: Statement[]): Statement[] =>
+  migrations.flatMap(({ number, name, text, checksum }) => [
+    ...split(text).map((statement) => sql(statement)),
+    ...(number === 1 ? first : []),
+    sql('INSERT INTO migration (number, name, checksum) VALUES (?, ?, ?)', [
+      number,
+      name,
+      checksum,
+    ]),
+    sql('UPDATE node SET schema = ?', [number]),
+  ])
 
 /** The schema that the data is to be brought to; null when it is there. Throws Refusal. */
 export async function nextSchema(database: Database): Promise<number | null> {

@@ -13,6 +13,7 @@ import { isUnfinished } from '../restore.ts'
 import { commitDateMs } from '../packed.ts'
 import { randomBytes, unique } from '../token.ts'
 import * as checks from './database.ts'
+import { checkDatabaseServer } from './database-server.ts'
 import { checkFileSystem, checkSpace, checkSyncs } from './disk.ts'
 import { attempt, ok, problem, warning, type Finding } from './finding.ts'
 import { checkClock, checkMemory, checkOpenFiles } from './machine.ts'
@@ -35,6 +36,10 @@ export async function* checkup(checkup: Checkup): Findings {
   const { root } = config
   yield* checkSettings(config)
   yield* await attempt('memory', checkMemory)
+  if (config.database !== null) {
+    yield* await checkDatabaseServer(config, config.database)
+    return
+  }
   const rights = checkRights(root)
   yield* rights.findings
   if (!rights.isReadable) return

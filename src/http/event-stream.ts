@@ -3,7 +3,8 @@
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { ServerResponse } from 'node:http'
 import * as change from '../change.ts'
-import type { Position } from '../cursor.ts'
+import { UNREACHABLE } from '../database/database.ts'
+import { sealer, type Position } from '../cursor.ts'
 import type { Deps } from '../deps.ts'
 import { SyncError } from '../errors.ts'
 import type { Session } from '../session.ts'
@@ -46,6 +47,8 @@ export async function streamChanges(
     outgoing.end('event: reset\nid\ndata: {}\n\n')
     return RESPONSE_ALREADY_SENT
   }
+  // Gone while the database was asked: nothing would tell again that it is.
+  if (outgoing.destroyed) return RESPONSE_ALREADY_SENT
   const leave = deps.limiter.enter(PLACES, String(self.account))
   outgoing.writeHead(200, headers)
   if (deps.metrics !== null) measureStream(deps.metrics, outgoing)
@@ -90,6 +93,8 @@ function run(stream: Stream): void {
   stream.isRunning = true
   drain(stream)
     .catch((error: unknown) => {
+      // Whoever hears that the database is back wakes everybody.
+      if ((error as { code?: string }).code === UNREACHABLE) return
       // The session ended, or the database failed: the client comes back, and is told then.
       if (!(error instanceof SyncError))
         stream.deps.log.error({ err: error }, 'an event stream failed')
@@ -103,7 +108,7 @@ function run(stream: Stream): void {
 /** Writes all that there is to the socket. Throws AUTH01 when the session has ended. */
 async function drain(stream: Stream): Promise<void> {
   const { deps, self, outgoing, withData } = stream
-  const cursorOf = change.cursors(deps, self)
+  const seal = sealer(deps, self)
   const options = { limit: Number.MAX_SAFE_INTEGER, withData }
   while (stream.isDue && !outgoing.destroyed) {
     stream.isDue = false
@@ -111,8 +116,7 @@ async function drain(stream: Stream): Promise<void> {
       if (deps.listeners.isOver()) return void outgoing.end()
       const part = await change.part(deps, self, stream.position, options)
       for (const entry of part.entries) {
-        const id = await cursorOf(entry.position)
-        const text = `event: change\nid: ${id}\ndata: ${JSON.stringify(entry.change)}\n\n`
+        const text = `event: change\nid: ${seal(entry.position)}\ndata: ${JSON.stringify(entry.change)}\n\n`
         if (!outgoing.write(text)) await drained(outgoing)
         if (outgoing.destroyed) return
       }

@@ -169,11 +169,14 @@ function toResponse({ description, schema, type, bytes, events, headers = [] }: 
 
 const statusesOf = (code: ErrorCode): number[] => OTHER_STATUSES[code] ?? [statusOf(code)]
 
-/** The problems of a route by status; every route can answer REQ01, ERR02 and, with a session, AUTH01. */
+/**
+ * The problems of a route by status; every route can answer REQ01, ERR02 and, with a session, AUTH01, and
+ * ERR05 while the database is away.
+ */
 function refusals({ session, errors }: Route): Json {
   const codes: ErrorCode[] = [
     'REQ01',
-    ...(session ? (['AUTH01'] as const) : []),
+    ...(session ? (['AUTH01', 'ERR05'] as const) : []),
     ...errors,
     'ERR02',
   ]

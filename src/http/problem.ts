@@ -62,7 +62,7 @@ export const MEANING: Record<ErrorCode, string> = {
   ERR01: 'Nothing here for this account. What is absent and what is not yours look the same.',
   ERR02: 'Unexpected. It is logged under the X-Request-Id of the answer.',
   ERR03: 'The path does not take the method: Allow names those it takes.',
-  ERR04: 'The disk failed at the commit: the write may or may not have happened.',
+  ERR04: 'The disk or the database failed at the commit: the write may or may not have happened.',
   ERR05: 'Too busy, or a disk that refuses. Nothing happened: try again after Retry-After.',
 }
 

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import type { TestContext } from 'node:test'
-import { readConfig, type Environment } from '../../src/config.ts'
+import { readConfig, type Config, type Environment } from '../../src/config.ts'
 import { openLog } from '../../src/log.ts'
 import { start, type RunningNode } from '../../src/node.ts'
 import { client, type Client } from './client.ts'
 import { openapiOf, type Openapi } from './openapi.ts'
+import { startSqld, type Sqld } from './sqld.ts'
 
 export interface TestNode {
   root: string
@@ -39,14 +40,43 @@ export function temporaryFolder(t: TestContext): string {
   return folder
 }
 
+/** Of nodes that a test starts on one database server. */
+export const SECRET_KEY = 'of the tests, which all nodes share'
+
+const isOnServer = process.env['TEST_DATABASE'] === 'sqld'
+
+/** For a test of what only the database in a file has. */
+export const ofFile = { skip: isOnServer && 'it is of the database in a file' }
+
+/** The same, with the database on this server; values stay on the disk, as they may not elsewhere. */
+const onDatabase = (config: Config, url: string, secret: string): Config => ({
+  ...config,
+  database: { url, authToken: null },
+  secretKey: config.secretKey ?? secret,
+})
+
+// A second node on the same folder has the same database.
+const databases = new Map<string, Sqld>()
+
+/** A database server for this node alone, when the suite runs on such: see the Makefile. */
+async function ownDatabase(root: string): Promise<Sqld | null> {
+  if (!isOnServer) return null
+  const sqld = databases.get(root) ?? (await startSqld())
+  databases.set(root, sqld)
+  return sqld
+}
+
 /** Starts a node on a free port; the test's end stops it and removes its folder. */
 export async function startNode(
   t: Pick<TestContext, 'after'>,
   environment: Environment = {},
-  options: { root?: string; floorBytes?: number } = {},
+  options: { root?: string; floorBytes?: number; databaseUrl?: string } = {},
 ): Promise<TestNode> {
   const folder = options.root === undefined ? mkdtempSync(join(tmpdir(), 'sync-node-')) : undefined
   const root = options.root ?? join(folder as string, 'data')
+  const sqld = options.databaseUrl === undefined ? await ownDatabase(root) : null
+  const databaseUrl = options.databaseUrl ?? sqld?.url ?? null
+  const secret = sqld === null ? SECRET_KEY : `of the tests, of ${root}`
   let offset = { wall: 0, uptime: 0 }
   const mails: TestNode['mails'] = []
   const fatal: string[] = []
@@ -54,7 +84,8 @@ export async function startNode(
   let openapi: Openapi
 
   async function open(env: Environment): Promise<RunningNode> {
-    const config = readConfig({ STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...env })
+    const read = readConfig({ STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...env })
+    const config = databaseUrl === null ? read : onDatabase(read, databaseUrl, secret)
     const running = await start(config, {
       log: openLog({ logLevel: process.env['TEST_LOG'] === undefined ? 'silent' : 'info' }),
       time: {
@@ -130,6 +161,7 @@ export async function startNode(
   place()
   t.after(async () => {
     await node.stop()
+    await sqld?.remove()
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
   })
   return node

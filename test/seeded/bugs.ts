@@ -304,8 +304,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/node.ts',
-        find: '(statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0',
-        replace: 'readFileSync(path).length > 0',
+        find: '(statSync(pathIn(root), { throwIfNoEntry: false })?.size ?? 0) > 0',
+        replace: 'readFileSync(pathIn(root)).length > 0',
       },
     ],
     test: 'commands',
@@ -370,8 +370,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/change.ts',
-        find: "position: advance(since, Number(row['change_seq'])),",
-        replace: "position: advance(since, Number(row['change_seq']) + 1),",
+        find: 'position: advance(since, row),',
+        replace: "position: advance(since, { ...row, change_seq: Number(row['change_seq']) + 1 }),",
       },
     ],
     test: 'changes',
@@ -400,8 +400,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/cursor.ts',
-        find: "Number(range?.rows[0]?.['nonce']) === block.readUInt32BE(NONCE_AT) &&",
-        replace: 'range !== undefined &&',
+        find: "row['nonce'] === position.nonce &&",
+        replace: '',
       },
     ],
     test: 'changes',
@@ -424,8 +424,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/http/event-stream.ts',
-        find: 'await cursorOf(entry.position)',
-        replace: 'await cursorOf(stream.position)',
+        find: 'seal(entry.position)',
+        replace: 'seal(stream.position)',
       },
     ],
     test: 'changes',
@@ -436,7 +436,7 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/cursor.ts',
-        find: "anchor >= Number(row?.['forgotten_seq'])",
+        find: "anchor >= Number(row['forgotten_seq'])",
         replace: 'true',
       },
     ],
@@ -702,8 +702,8 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/http/event-stream.ts',
-        find: 'const id = await cursorOf(entry.position)',
-        replace: 'const id = await cursorOf(part.position)',
+        find: 'seal(entry.position)',
+        replace: 'seal(part.position)',
       },
     ],
     test: 'model',

@@ -55,7 +55,7 @@ export const bugsOfOrder: SeededBug[] = [
   one(
     'a conflict is told by what was there before it',
     STORE,
-    `        before = await mayPut(deps, self, key, condition)
+    `        ;({ before, room } = await mayPut(deps, self, key, condition))
         if`,
     `        if (before !== null) throw changed(412, before)
         if`,

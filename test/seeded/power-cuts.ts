@@ -91,14 +91,9 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
     edits: [
       {
         file: 'src/database/migrate.ts',
-        find: '  await database.batch(\n    missing.flatMap(',
-        replace: '  for (const statement of missing.flatMap(',
-      },
-      {
-        file: 'src/database/migrate.ts',
-        find: "      sql('UPDATE node SET schema = ?', [number]),\n    ]),\n    'write',\n  )\n",
+        find: "    await database.batch(statementsOf(missing, first), 'write')\n",
         replace:
-          "      sql('UPDATE node SET schema = ?', [number]),\n    ])) await database.batch([statement], 'write')\n",
+          "    for (const one of statementsOf(missing, first)) await database.batch([one], 'write')\n",
       },
     ],
   },

@@ -3,7 +3,6 @@ import * as v from 'valibot'
 import * as change from '../../change.ts'
 import type { Part } from '../../change.ts'
 import * as cursor from '../../cursor.ts'
-import type { Position } from '../../cursor.ts'
 import { malformed } from '../../errors.ts'
 import { jsonHeaders } from '../answer.ts'
 import { streamChanges } from '../event-stream.ts'
@@ -78,7 +77,9 @@ export const changesRoutes = [
 async function answerPage(call: ChangesCall): Promise<Response> {
   const { deps, self, query: asked, outgoing } = call
   const options = { limit: asked.limit ?? DEFAULT_LIMIT, withData: asked.include === 'data' }
-  const since = await start(call, asked.since)
+  const since = await (asked.since === undefined
+    ? change.beginning(deps)
+    : cursor.read(deps, self, asked.since))
   const until = performance.now() + (asked.wait ?? 0) * 1000
   // Listens before it reads: what is written in between wakes it.
   const changed = new Signal()
@@ -144,15 +145,11 @@ async function* toText(
     taken = take(await change.part(deps, self, taken.position, rest))
     if (taken.texts.length > 0) yield (count > 0 ? ',' : '') + taken.texts.join(',')
   }
-  const cursor = await change.cursors(deps, self)(taken.position)
-  yield `],"more":${taken.more},"cursor":"${cursor}"}`
+  yield `],"more":${taken.more},"cursor":"${cursor.sealer(deps, self)(taken.position)}"}`
 }
 
-const start = ({ deps, self }: ChangesCall, since: string | undefined): Promise<Position> =>
-  since === undefined ? change.beginning(deps) : cursor.open(deps, self, since)
-
 function answerStream(call: ChangesCall): Promise<Response> {
-  const { query: asked, incoming } = call
+  const { deps, self, query: asked, incoming } = call
   if (asked.wait !== undefined || asked.limit !== undefined) {
     throw malformed('An event stream takes neither wait nor limit.')
   }
@@ -160,7 +157,7 @@ function answerStream(call: ChangesCall): Promise<Response> {
   const since = typeof last === 'string' && last !== '' ? last : asked.since
   return streamChanges(call, {
     withData: asked.include === 'data',
-    start: () => start(call, since),
+    start: () => (since === undefined ? change.beginning(deps) : cursor.open(deps, self, since)),
   })
 }
 

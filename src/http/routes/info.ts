@@ -9,7 +9,10 @@ import { route } from '../route.ts'
 import { bytes } from '../schemas.ts'
 
 const state = v.object({
-  database: v.pipe(v.picklist(['ok', 'damaged', 'unreadable'])),
+  database: v.pipe(
+    v.picklist(['ok', 'damaged', 'unreadable', 'unreachable']),
+    v.description('`unreachable`: the database server does not answer.'),
+  ),
   disk: v.pipe(v.picklist(['ok', 'full']), v.description('`full`: values are not taken.')),
 })
 
@@ -20,10 +23,15 @@ export const infoRoutes = [
     summary: 'Whether the server can do its work',
     session: false,
     answers: { 200: { description: 'It can.', schema: state } },
-    errors: ['ERR02'],
+    errors: ['ERR02', 'ERR05'],
     handle: async ({ deps }) => {
       const members = { database: await databaseState(deps), disk: diskState(deps) }
       if (members.database === 'ok' && members.disk === 'ok') return json(members)
+      if (members.database === 'unreachable') {
+        throw new SyncError('ERR05', 'The database does not answer: it is asked again and again.', {
+          members,
+        })
+      }
       throw new SyncError('ERR02', 'The server cannot do all its work: tell its operator.', {
         members,
       })
@@ -59,7 +67,7 @@ export const infoRoutes = [
         name: 'sync-node',
         version,
         registration: config.registration,
-        durability: 'disk',
+        durability: config.database === null ? 'disk' : 'database',
         limits: {
           value: config.maxValueSize,
           inline: INLINE_BYTES,
@@ -72,13 +80,13 @@ export const infoRoutes = [
   }),
 ]
 
-async function databaseState({ database, health }: Deps): Promise<string> {
+async function databaseState({ config, database, health }: Deps): Promise<string> {
   if (health.isDamaged) return 'damaged'
   try {
     await database.execute('SELECT 1 FROM node')
     return 'ok'
   } catch {
-    return 'unreadable'
+    return config.database === null ? 'unreadable' : 'unreachable'
   }
 }
 
