@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
 import { join, resolve } from 'node:path'
+import type { Place } from './blobs/calls.ts'
 
 export type Environment = Record<string, string | undefined>
 
@@ -22,6 +23,8 @@ export interface Config {
   publicUrl: string | null
   trustedProxies: BlockList
   secretKey: string | null
+  /** The bucket where values above 16 KiB are, or null for `root`. */
+  blobUrl: Place | null
   logLevel: (typeof LOG_LEVELS)[number]
   smtpUrl: string | null
   mailFrom: string | null
@@ -35,6 +38,8 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as cons
 const REGISTRATIONS = ['open', 'invite', 'closed'] as const
 const UNITS: Record<string, number> = { '': 1, k: 1024, m: 1024 ** 2, g: GIB, t: 1024 ** 4 }
 const MIN_SECRET_CHARACTERS = 32
+// 10,000 parts of 8 MiB: see src/blobs/s3.ts.
+const MOST_IN_BUCKET = 78 * GIB
 
 export function readConfig(environment: Environment): Config {
   const read = reader(environment)
@@ -48,6 +53,11 @@ export function readConfig(environment: Environment): Config {
   read('DATABASE_URL', (text) => (text === 'file:' ? text : undefined), {
     takes: 'file: (the database in STATIC_ROOT; a database server is not supported yet)',
   })
+  const blobUrl = readPlace(read)
+  const maxValueSize = read('MAX_VALUE_SIZE', size) ?? GIB
+  if (blobUrl !== null && maxValueSize > MOST_IN_BUCKET) {
+    throw new ConfigError('MAX_VALUE_SIZE is wrong: beside BLOB_URL it takes at most 78G.')
+  }
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',
     port: read('PORT', wholeNumber(0, 65_535)) ?? 8080,
@@ -55,14 +65,28 @@ export function readConfig(environment: Environment): Config {
     root: resolve(read('STATIC_ROOT', anyText) ?? './data'),
     registration,
     quota: readQuota(read, registration),
-    maxValueSize: read('MAX_VALUE_SIZE', size) ?? GIB,
+    maxValueSize,
     publicUrl,
     trustedProxies: read('TRUSTED_PROXIES', proxies) ?? new BlockList(),
     secretKey: read('SECRET_KEY', longText),
+    blobUrl,
     logLevel: read('LOG_LEVEL', oneOf(LOG_LEVELS)) ?? 'info',
     smtpUrl,
     mailFrom,
   })
+}
+
+/** Null for the folder of the data. */
+function readPlace(read: Read): Place | null {
+  const place = read('BLOB_URL', bucketUrl)
+  if (place === null) return null
+  const accessKeyId = read('AWS_ACCESS_KEY_ID', word)
+  const secretAccessKey = read('AWS_SECRET_ACCESS_KEY', word)
+  if (accessKeyId === null || secretAccessKey === null) {
+    const name = accessKeyId === null ? 'AWS_ACCESS_KEY_ID' : 'AWS_SECRET_ACCESS_KEY'
+    throw new ConfigError(`${name} is needed beside BLOB_URL: the bucket asks for it.`)
+  }
+  return { ...place, accessKeyId, secretAccessKey }
 }
 
 interface Kind<T> {
@@ -168,6 +192,29 @@ const httpUrl = kind('an address such as https://sync.example.org', (text) => {
   if (url.username !== '' || url.password !== '') return undefined
   return url.href.replace(/\/$/, '')
 })
+
+const word = kind('printable characters without blanks', (text) =>
+  /^[!-~]+$/.test(text) ? text : undefined,
+)
+
+const bucketUrl = kind(
+  's3://bucket/prefix?endpoint=https://host&region=name (only the bucket has to be there)',
+  (text) => {
+    const url = URL.parse(text)
+    const [, bucket = '', path = ''] =
+      /^s3:\/\/([\w.-]+)((?:\/[\w.-]+)*)\/?(?:\?|$)/.exec(text) ?? []
+    if (url === null || bucket === '' || /\/\.\.?(?:\/|$)/.test(path) || url.hash !== '')
+      return undefined
+    if ([...url.searchParams.keys()].some((name) => !/^(?:endpoint|region)$/.test(name)))
+      return undefined
+    const region = url.searchParams.get('region') ?? 'us-east-1'
+    const endpoint = httpUrl(
+      url.searchParams.get('endpoint') ?? `https://s3.${region}.amazonaws.com`,
+    )
+    if (endpoint === undefined || !/^[\w-]+$/.test(region)) return undefined
+    return { bucket, prefix: path === '' ? '' : `${path.slice(1)}/`, endpoint, region }
+  },
+)
 
 const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) => {
   const url = URL.parse(text)

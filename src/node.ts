@@ -2,7 +2,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'
-import { openBlobs } from './blobs/disk.ts'
 import { guardedClock, machineTime, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
 import type { CheckMessage } from './database/check.ts'
@@ -13,7 +12,7 @@ import { checkSchema, isFresh, migrate, nextSchema } from './database/migrate.ts
 import type { Deps } from './deps.ts'
 import { Refusal } from './errors.ts'
 import { createFolder } from './folder.ts'
-import { housekeeping, sweep } from './housekeeping.ts'
+import { housekeeping, sweepAtStart } from './housekeeping.ts'
 import { listenForMetrics } from './http/metrics.ts'
 import { listen, type Listening } from './http/server.ts'
 import { limiter } from './limit.ts'
@@ -23,6 +22,7 @@ import { openMailer, type Mailer } from './mail.ts'
 import { openMetrics, type Metrics } from './metrics.ts'
 import { commitDateMs, startWorker, version } from './packed.ts'
 import { passwords } from './password.ts'
+import * as place from './place.ts'
 import { isUnfinished } from './restore.ts'
 import * as secrets from './secret.ts'
 import { openSpace } from './space.ts'
@@ -187,11 +187,12 @@ async function openData(config: Config, opening: Opening) {
   try {
     await prepareSchema({ config, database, log, space }, { check: keys.check, time, isServer })
     const { start: earlier, newest, wasClean } = await readNode(database)
-    if (isServer) await countStart(database)
     const clock = guardedClock(time, commitDateMs, newest)
-    if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
-    const random = randomBytes
-    const blobs = await openBlobs({ root, start: earlier + 1, random, unique, onFatal })
+    const blobs = await place.open(
+      { clock, config, database, log, random: randomBytes },
+      { start: earlier + 1, isServer, onFatal },
+    )
+    if (isServer) await countStart(database)
     const deps: Deps = {
       config,
       database,
@@ -205,7 +206,7 @@ async function openData(config: Config, opening: Opening) {
       mailer: opening.mailer ?? openMailer(config),
       metrics,
       passwords: passwords(),
-      random,
+      random: randomBytes,
       space,
     }
     return { deps, database, path, wasClean, close: () => closeData(deps, database) }
@@ -371,13 +372,7 @@ function inBackground(
   deps: Deps,
   { path, wasClean }: { path: string; wasClean: boolean },
 ): { stop(): Promise<void> } {
-  const sweeping = sweep(deps).then(
-    (moved) => {
-      if (moved === 0) return
-      deps.log.warn({ files: moved }, 'unfinished uploads of an earlier run went to trash/')
-    },
-    (error: unknown) => deps.log.warn({ err: error }, 'unfinished uploads stay where they are'),
-  )
+  const sweeping = sweepAtStart(deps)
   const check = wasClean ? undefined : checkWhole(deps, path)
   return {
     async stop() {

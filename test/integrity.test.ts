@@ -235,13 +235,13 @@ describe('a GET beside an overwrite', () => {
     const { blobs } = node.running.deps
     const original = blobs.read
     const opened: string[] = []
-    blobs.read = async (name) => {
+    blobs.read = async (name, part) => {
       if (opened.push(name) === 1) {
         await ana.save('a', next, { 'X-Sync-Token': token })
         await collect(node)
         assert.ok(!readdirSync(join(node.root, 'blobs')).includes(name), 'it was collected')
       }
-      return original(name)
+      return original(name, part)
     }
     const read = await expectStatus(await ana.get('a'), 200)
     assert.equal(opened.length, 2)
@@ -253,10 +253,10 @@ describe('a GET beside an overwrite', () => {
     const { node, ana, token } = await withValue(t)
     const { blobs } = node.running.deps
     const original = blobs.read
-    blobs.read = async (name) => {
+    blobs.read = async (name, part) => {
       await expectStatus(await ana.delete('a', token), 204)
       await collect(node)
-      return original(name)
+      return original(name, part)
     }
     await expectProblem(await ana.get('a'), 'ERR01', 404)
   })

@@ -18,7 +18,10 @@ export const restore: Command = {
     'It is verified first: nothing is written of one that is not whole. When the server runs on it,\n' +
     'clients find out by themselves, and send again what only they have.',
   async run({ positionals: [file = ''] }, environment) {
-    const { root, secretKey } = readConfig(environment)
+    const { root, secretKey, blobUrl } = readConfig(environment)
+    if (blobUrl !== null) {
+      throw new CommandError('A backup is restored to the disk: do it without BLOB_URL.')
+    }
     say(`Data: ${root}`)
     const isNew = !existsSync(root)
     const opened = await open(file, 'r')

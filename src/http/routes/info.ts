@@ -11,6 +11,10 @@ import { bytes } from '../schemas.ts'
 const state = v.object({
   database: v.pipe(v.picklist(['ok', 'damaged', 'unreadable'])),
   disk: v.pipe(v.picklist(['ok', 'full']), v.description('`full`: values are not taken.')),
+  values: v.pipe(
+    v.picklist(['ok', 'unreachable', 'refused']),
+    v.description('Those above 16 KiB, where they are in a bucket: all else goes on without them.'),
+  ),
 })
 
 export const infoRoutes = [
@@ -22,8 +26,12 @@ export const infoRoutes = [
     answers: { 200: { description: 'It can.', schema: state } },
     errors: ['ERR02'],
     handle: async ({ deps }) => {
-      const members = { database: await databaseState(deps), disk: diskState(deps) }
-      if (members.database === 'ok' && members.disk === 'ok') return json(members)
+      const members = {
+        database: await databaseState(deps),
+        disk: diskState(deps),
+        values: await deps.blobs.state(),
+      }
+      if (Object.values(members).every((member) => member === 'ok')) return json(members)
       throw new SyncError('ERR02', 'The server cannot do all its work: tell its operator.', {
         members,
       })
