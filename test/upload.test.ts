@@ -8,12 +8,13 @@ import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectStatus } from './helpers/expect.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
+import { blobFiles } from './helpers/rows.ts'
 import { openWire, type Wire, type WireAnswer } from './helpers/wire.ts'
 
 const MIB = 1024 * 1024
 const LARGE = 8 * MIB
 
-const files = (node: TestNode): string[] => readdirSync(join(node.root, 'blobs'))
+const files = blobFiles
 
 /** The files of values that this process holds open. */
 function openFiles(node: TestNode): number {
@@ -225,7 +226,12 @@ describe('a slow upload', () => {
 })
 
 function receivedBytes(node: TestNode): number {
-  return Math.max(0, ...files(node).map((name) => statSync(join(node.root, 'blobs', name)).size))
+  const { bucket } = node
+  const sizes =
+    bucket === null
+      ? files(node).map((name) => statSync(join(node.root, 'blobs', name)).size)
+      : [...bucket.uploads.values()].map(({ parts }) => Buffer.concat([...parts.values()]).length)
+  return Math.max(0, ...sizes)
 }
 
 describe('a large upload that is refused', { concurrency: 6 }, () => {

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import type { TestContext } from 'node:test'
+import type { Blobs } from '../../src/blobs/blobs.ts'
 import { readConfig, type Environment } from '../../src/config.ts'
 import { openLog } from '../../src/log.ts'
 import { start, type RunningNode } from '../../src/node.ts'
+import { startBucket, type FakeBucket } from './bucket.ts'
 import { client, type Client } from './client.ts'
 import { openapiOf, type Openapi } from './openapi.ts'
 
@@ -16,6 +18,8 @@ export interface TestNode {
   url: string
   port: number
   running: RunningNode
+  /** Where large values are, with TEST_BLOBS=s3; else they are in its folder. */
+  bucket: FakeBucket | null
   mails: { address: string; token: string }[]
   /** What made the node stop, if anything did. */
   fatal: string[]
@@ -39,6 +43,33 @@ export function temporaryFolder(t: TestContext): string {
   return folder
 }
 
+const buckets = new Map<string, FakeBucket>()
+
+/** The one of this folder, which a second node on it has too. */
+async function bucketOf(
+  t: Pick<TestContext, 'after'>,
+  root: string,
+  environment: Environment,
+): Promise<FakeBucket | null> {
+  if (process.env['TEST_BLOBS'] !== 's3' || 'BLOB_URL' in environment) return null
+  const bucket = buckets.get(root) ?? (await startBucket(t))
+  buckets.set(root, bucket)
+  return bucket
+}
+
+/** Keeps the names of uploads in progress: in a bucket there may be nothing of them yet. */
+function watchUploads(blobs: Blobs, unfinished: Set<string>): void {
+  const { create } = blobs
+  blobs.create = async (length) => {
+    const upload = await create(length)
+    const { name } = upload
+    unfinished.add(name)
+    const ending = (end: () => Promise<void>) => () => end().finally(() => unfinished.delete(name))
+    const { finish, leave, discard } = upload
+    return { ...upload, finish: ending(finish), leave: ending(leave), discard: ending(discard) }
+  }
+}
+
 /** Starts a node on a free port; the test's end stops it and removes its folder. */
 export async function startNode(
   t: Pick<TestContext, 'after'>,
@@ -47,6 +78,7 @@ export async function startNode(
 ): Promise<TestNode> {
   const folder = options.root === undefined ? mkdtempSync(join(tmpdir(), 'sync-node-')) : undefined
   const root = options.root ?? join(folder as string, 'data')
+  const bucket = await bucketOf(t, root, environment)
   let offset = { wall: 0, uptime: 0 }
   const mails: TestNode['mails'] = []
   const fatal: string[] = []
@@ -54,7 +86,8 @@ export async function startNode(
   let openapi: Openapi
 
   async function open(env: Environment): Promise<RunningNode> {
-    const config = readConfig({ STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...env })
+    const place = { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...bucket?.environment }
+    const config = readConfig({ ...place, ...env })
     const running = await start(config, {
       log: openLog({ logLevel: process.env['TEST_LOG'] === undefined ? 'silent' : 'info' }),
       time: {
@@ -72,6 +105,7 @@ export async function startNode(
       isQuiet: true,
     })
     isRunning = true
+    if (bucket !== null) watchUploads(running.deps.blobs, bucket.unfinished)
     return running
   }
 
@@ -80,6 +114,7 @@ export async function startNode(
     url: '',
     port: 0,
     running: await open(environment),
+    bucket,
     mails,
     fatal,
     advance(ms) {
