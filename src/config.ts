@@ -56,7 +56,7 @@ export function readConfig(environment: Environment): Config {
   const blobUrl = readPlace(read)
   const maxValueSize = read('MAX_VALUE_SIZE', size) ?? GIB
   if (blobUrl !== null && maxValueSize > MOST_IN_BUCKET) {
-    throw new ConfigError('MAX_VALUE_SIZE is wrong: beside BLOB_URL it takes at most 78G.')
+    throw new ConfigError('MAX_VALUE_SIZE is wrong: it takes at most 78G beside BLOB_URL.')
   }
   return Object.freeze({
     host: read('HOST', hostName) ?? '::',
@@ -79,9 +79,9 @@ export function readConfig(environment: Environment): Config {
 /** Null for the folder of the data. */
 function readPlace(read: Read): Place | null {
   const place = read('BLOB_URL', bucketUrl)
-  if (place === null) return null
   const accessKeyId = read('AWS_ACCESS_KEY_ID', word)
   const secretAccessKey = read('AWS_SECRET_ACCESS_KEY', word)
+  if (place === null) return null
   if (accessKeyId === null || secretAccessKey === null) {
     const name = accessKeyId === null ? 'AWS_ACCESS_KEY_ID' : 'AWS_SECRET_ACCESS_KEY'
     throw new ConfigError(`${name} is needed beside BLOB_URL: the bucket asks for it.`)

@@ -22,7 +22,7 @@ export interface Part {
 export interface Reading {
   /** Bytes of the whole value, as they are there. */
   size: number
-  /** Reads the next bytes of the part that was asked for, and answers how many: 0 at its end. */
+  /** Reads the next bytes of the part that was asked for, and answers how many: fewer only at its end. */
   read(buffer: Uint8Array, length: number, position: number): Promise<number>
   close(): Promise<void>
 }

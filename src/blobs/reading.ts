@@ -46,13 +46,17 @@ export async function openReading(
   return {
     size: first.size,
     async read(buffer, length) {
-      if (at > last) return 0
-      while (left.length === 0) await next().catch(resume)
-      const some = left.subarray(0, length)
-      buffer.set(some)
-      left = left.subarray(some.length)
-      at += some.length
-      return some.length
+      // Whole, as of a file: what a reader holds back is its last buffer.
+      const wanted = Math.min(length, last - at + 1)
+      for (let done = 0; done < wanted;) {
+        while (left.length === 0) await next().catch(resume)
+        const some = left.subarray(0, wanted - done)
+        buffer.set(some, done)
+        left = left.subarray(some.length)
+        done += some.length
+        at += some.length
+      }
+      return wanted
     },
     async close() {
       // What came to its end leaves its connection to the next call.

@@ -131,11 +131,30 @@ const xml = (name: string, members: Record<string, string>): string =>
     .map(([key, value]) => `<${key}>${value}</${key}>`)
     .join('')}</${name}>`
 
-/** What is wrong with a signature or a digest, as AWS documents both, or undefined. */
-function check(
-  { method = '', url = '', headers }: IncomingMessage,
-  body: Buffer,
-  { keyId, secret }: { keyId: string; secret: string },
+interface Keys {
+  keyId: string
+  secret: string
+}
+
+/** What is wrong with a call, or undefined. */
+function check(incoming: IncomingMessage, body: Buffer, keys: Keys): Reply | undefined {
+  const { headers, method = '' } = incoming
+  const refusal = checkSignature(incoming, keys)
+  if (refusal !== undefined) return refusal
+  if (headers['x-amz-content-sha256'] !== hash('sha256', body)) {
+    return { status: 400, code: 'XAmzContentSHA256Mismatch' }
+  }
+  if (headers['if-match'] !== undefined || headers['if-none-match'] !== undefined) {
+    return { status: 501, code: 'NotImplemented' }
+  }
+  const isSized = headers['content-length'] !== undefined || !/PUT|POST/.test(method)
+  return isSized ? undefined : { status: 411, code: 'MissingContentLength' }
+}
+
+/** As AWS documents it: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html */
+function checkSignature(
+  { method, url = '', headers }: IncomingMessage,
+  { keyId, secret }: Keys,
 ): Reply | undefined {
   const [, id, scope = '', signed = '', signature] =
     /^AWS4-HMAC-SHA256 Credential=(\w+)\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(
@@ -158,23 +177,14 @@ function check(
     signed,
     headers['x-amz-content-sha256'],
   ].join('\n')
-  const text = ['AWS4-HMAC-SHA256', headers['x-amz-date'], scope, hash('sha256', canonical)].join(
-    '\n',
-  )
+  const digest = hash('sha256', canonical)
+  const text = ['AWS4-HMAC-SHA256', headers['x-amz-date'], scope, digest].join('\n')
   const key = [date, region, service, 'aws4_request'].reduce<string | Buffer>(
     (last, part) => createHmac('sha256', last).update(part).digest(),
     `AWS4${secret}`,
   )
   const expected = createHmac('sha256', key).update(text).digest('hex')
-  if (signature !== expected) return { status: 403, code: 'SignatureDoesNotMatch' }
-  if (headers['x-amz-content-sha256'] !== hash('sha256', body)) {
-    return { status: 400, code: 'XAmzContentSHA256Mismatch' }
-  }
-  if (headers['if-match'] !== undefined || headers['if-none-match'] !== undefined) {
-    return { status: 501, code: 'NotImplemented' }
-  }
-  const isSized = headers['content-length'] !== undefined || !/PUT|POST/.test(method)
-  return isSized ? undefined : { status: 411, code: 'MissingContentLength' }
+  return signature === expected ? undefined : { status: 403, code: 'SignatureDoesNotMatch' }
 }
 
 interface Place {

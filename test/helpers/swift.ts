@@ -112,14 +112,10 @@ export async function startSwift(t: Pick<TestContext, 'after'>): Promise<Swift> 
     closeSync(output)
     return child
   })
+  const ended = children.map((child) => new Promise((resolve) => child.once('close', resolve)))
   t.after(async () => {
-    await Promise.all(
-      children.map((child) => {
-        const ended = new Promise((resolve) => child.once('close', resolve))
-        child.kill('SIGKILL')
-        return child.exitCode === null ? ended : undefined
-      }),
-    )
+    for (const child of children) child.kill('SIGKILL')
+    await Promise.all(ended)
     rmSync(folder, { recursive: true, force: true })
   })
   const environment = {

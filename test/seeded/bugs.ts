@@ -108,7 +108,7 @@ export const seededBugs: SeededBug[] = [
         file: STORE,
         find: '  const token = unique(deps.random)\n',
         replace: `  const token = unique(deps.random)
-  if (before?.file) await deps.blobs.remove(before.file)\n`,
+  if (before?.file) await deps.blobs.remove([before.file])\n`,
       },
     ],
     test: 'durability',
@@ -118,7 +118,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a superseded file goes while others are about to read it',
     edits: [
       {
-        file: 'src/housekeeping.ts',
+        file: DISK,
         find: "GRACE_MS = new TimeSpan(5, 'm').milliseconds()",
         replace: 'GRACE_MS = 0',
       },
@@ -616,7 +616,7 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/housekeeping.ts',
-        find: 'AND NOT EXISTS (SELECT 1 FROM hold) LIMIT',
+        find: 'AND NOT EXISTS (SELECT 1 FROM hold WHERE NOT ${lease.LEASES}) LIMIT',
         replace: 'LIMIT',
       },
     ],
