@@ -5,7 +5,11 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { openBucket } from '../src/blobs/bucket.ts'
+import type { Place } from '../src/blobs/calls.ts'
 import { openMemory } from '../src/blobs/memory.ts'
+import { startUpload as startParts } from '../src/blobs/upload.ts'
+import { readConfig } from '../src/config.ts'
 import { SyncError } from '../src/errors.ts'
 import { StartError } from '../src/node.ts'
 import { startBucket, type FakeBucket, type Fault } from './helpers/bucket.ts'
@@ -514,6 +518,32 @@ describe('A server', { concurrency: 6 }, () => {
       sending.release()
       await waiting
       assert.deepEqual(gone, ['slow'])
+    })
+
+    it('of an upload that made way is not missed: it is refused, however much of it is there', async (t) => {
+      const bucket = await startBucket(t)
+      const { blobUrl } = readConfig(bucket.environment)
+      const opened = openBucket(blobUrl as Place, () => undefined)
+      t.after(() => opened.close())
+      const memory = openMemory({ totalBytes: PART, waitMs: 20 })
+      for (const size of [LARGE, PART + LARGE]) {
+        const undone: Promise<void>[] = []
+        const upload = startParts({
+          bucket: opened,
+          memory,
+          name: 'slow',
+          length: undefined,
+          wall: Date.now,
+          undo: (work) => undone.push(work),
+        })
+        await upload.write(randomBytes(size))
+        const other = await memory.take(PART, () => undefined)
+        await assert.rejects(upload.finish(), SyncError)
+        await upload.discard()
+        await Promise.all(undone)
+        assert.deepEqual([bucket.objects.size, bucket.uploads.size], [0, 0])
+        other.release()
+      }
     })
 
     it('stays small while values of 300 MB go through', async (t) => {

@@ -73,6 +73,7 @@ const NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 /** `onState` hears of each change, and why. */
 export function openCalls(place: Place, onState: (state: State, reason: string) => void) {
   const { send, close } = openSender(place)
+  let isClosed = false
   let state: State = 'ok'
   let contactMs = Number.NEGATIVE_INFINITY
 
@@ -102,7 +103,7 @@ export function openCalls(place: Place, onState: (state: State, reason: string) 
       } catch (error) {
         if (error instanceof Away) note(error.state, error.reason)
         if (!(error instanceof Transient)) throw error
-        if (attempt >= most || performance.now() - startMs > PATIENCE_MS) {
+        if (isClosed || attempt >= most || performance.now() - startMs > PATIENCE_MS) {
           note('unreachable', error.message)
           throw new Away('unreachable', error.message)
         }
@@ -119,7 +120,10 @@ export function openCalls(place: Place, onState: (state: State, reason: string) 
     state: () => state,
     /** How long ago the store was heard of, or was not. */
     quietMs: () => performance.now() - contactMs,
-    close,
+    close(): void {
+      isClosed = true
+      close()
+    },
   }
 }
 

@@ -31,6 +31,8 @@ const OWNER = 'sync-node'
 const LOOK_MS = 5000
 const LOOK_WAIT_MS = 1000
 const REMOVED_AT_ONCE = 8
+// A stop waits no longer for what the next sweep does as well.
+const UNDO_MS = 3000
 
 interface Options {
   place: Place
@@ -98,7 +100,7 @@ export function openBlobs(options: Options): S3Blobs {
     state: watched(bucket),
 
     async close() {
-      await undoing.settled()
+      await Promise.race([undoing.settled(), sleep(UNDO_MS, undefined, { ref: false })])
       bucket.close()
     },
   }

@@ -60,6 +60,7 @@ export function startUpload(uploading: Uploading): Upload {
     },
     async finish() {
       checkAge()
+      filler.check()
       isPut = true
       if (parts === undefined && filler.used() < PART_BYTES) {
         const { body, sha256 } = filler.full()
@@ -95,13 +96,19 @@ function fill({ memory, length }: Uploading) {
     return { share, bytes: Buffer.allocUnsafeSlow(bytes), used: 0, sha256: createHash('sha256') }
   }
 
+  function check(): void {
+    if (isEvicted) throw busy()
+  }
+
   return {
+    /** Throws ERR05 when a part of it is gone. */
+    check,
     used: () => part?.used ?? 0,
     total: () => total,
     /** Answers how many bytes it took. */
     async add(chunk: Uint8Array): Promise<number> {
-      if (!isEvicted) part ??= await begin()
-      if (part === undefined) throw busy()
+      check()
+      part ??= await begin()
       const some = chunk.subarray(0, part.bytes.length - part.used)
       part.bytes.set(some, part.used)
       part.sha256.update(some)
