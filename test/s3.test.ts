@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openBucket } from '../src/blobs/bucket.ts'
 import type { Place } from '../src/blobs/calls.ts'
 import { openMemory } from '../src/blobs/memory.ts'
@@ -499,15 +500,17 @@ describe('A server', { concurrency: 6 }, () => {
   })
 
   describe('Memory for uploads', () => {
+    const small = { totalBytes: 30, reserveBytes: 10, evictMs: 20, refuseMs: 60 }
+
     it('is for so many bytes: others wait, the slowest makes way, and the last is refused', async () => {
-      const memory = openMemory({ totalBytes: 20, waitMs: 20 })
+      const memory = openMemory(small)
       const gone: string[] = []
       const sending = await memory.take(10, () => gone.push('sending'))
-      sending.isSending = true
+      sending.send()
       await memory.take(10, () => gone.push('slow'))
       const third = await memory.take(10, () => gone.push('third'))
       assert.deepEqual(gone, ['slow'])
-      third.isSending = true
+      third.send()
       await assert.rejects(
         memory.take(10, () => gone.push('fourth')),
         (error: unknown) => error instanceof SyncError && error.code === 'ERR05',
@@ -520,12 +523,28 @@ describe('A server', { concurrency: 6 }, () => {
       assert.deepEqual(gone, ['slow'])
     })
 
+    it('is kept for one that has begun, so that all come to their end in turn', async () => {
+      const memory = openMemory({ ...small, evictMs: 5000, refuseMs: 10_000 })
+      const refuse = () => assert.fail('it is not slow')
+      let ended = 0
+      const upload = async (): Promise<void> => {
+        const share = await memory.take(2, refuse)
+        await share.grow(8)
+        share.send()
+        await nextTurn()
+        share.release()
+        ended++
+      }
+      await Promise.all(Array.from({ length: 200 }, upload))
+      assert.equal(ended, 200)
+    })
+
     it('of an upload that made way is not missed: it is refused, however much of it is there', async (t) => {
       const bucket = await startBucket(t)
       const { blobUrl } = readConfig(bucket.environment)
       const opened = openBucket(blobUrl as Place, () => undefined)
       t.after(() => opened.close())
-      const memory = openMemory({ totalBytes: PART, waitMs: 20 })
+      const memory = openMemory({ totalBytes: PART + MIB, reserveBytes: 0, evictMs: 20 })
       for (const size of [LARGE, PART + LARGE]) {
         const undone: Promise<void>[] = []
         const upload = startParts({
@@ -537,7 +556,7 @@ describe('A server', { concurrency: 6 }, () => {
           undo: (work) => undone.push(work),
         })
         await upload.write(randomBytes(size))
-        const other = await memory.take(PART, () => undefined)
+        const other = await memory.take(PART + MIB, () => undefined)
         await assert.rejects(upload.finish(), SyncError)
         await upload.discard()
         await Promise.all(undone)
@@ -548,7 +567,7 @@ describe('A server', { concurrency: 6 }, () => {
 
     it('stays small while values of 300 MB go through', async (t) => {
       const bucket = await startBucket(t)
-      const here = install(t, FROM_SOURCE)
+      const here = install(t)
       const server = await here.serve(bucket.environment)
       const ana = remoteClient(server.url, await signUp(server.url, { id: 'ana' }))
       const memoryOf = (): number => {

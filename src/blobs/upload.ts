@@ -20,11 +20,16 @@ export interface Uploading {
 
 /** Larger values go in parts of it; there can be 10,000 of them, which is 78 GiB. */
 const PART_BYTES = 8 * 1024 * 1024
+/** What an upload gets before its client has shown that there is more to come. */
+const FIRST_BYTES = 1024 * 1024
 const MOST_AGE_MS = new TimeSpan(24, 'h').milliseconds()
 
 interface Filling {
   share: Share
+  /** Of a size that it will have; the system gives what is filled. */
   bytes: Uint8Array
+  /** How much of it may be filled. */
+  room: number
   used: number
   sha256: Hash
 }
@@ -88,12 +93,19 @@ function fill({ memory, length }: Uploading) {
   let isEvicted = false
 
   async function begin(): Promise<Filling> {
-    const bytes = length === undefined ? PART_BYTES : Math.min(length - total, PART_BYTES)
-    const share = await memory.take(bytes, () => {
+    const size = length === undefined ? PART_BYTES : Math.min(length - total, PART_BYTES)
+    const room = Math.min(size, FIRST_BYTES)
+    const share = await memory.take(room, () => {
       isEvicted = true
       part = undefined
     })
-    return { share, bytes: Buffer.allocUnsafeSlow(bytes), used: 0, sha256: createHash('sha256') }
+    const bytes = Buffer.allocUnsafeSlow(size)
+    return { share, bytes, room, used: 0, sha256: createHash('sha256') }
+  }
+
+  async function grow(growing: Filling): Promise<void> {
+    await growing.share.grow(growing.bytes.length - growing.room)
+    growing.room = growing.bytes.length
   }
 
   function check(): void {
@@ -109,7 +121,8 @@ function fill({ memory, length }: Uploading) {
     async add(chunk: Uint8Array): Promise<number> {
       check()
       part ??= await begin()
-      const some = chunk.subarray(0, part.bytes.length - part.used)
+      if (part.used === part.room) await grow(part)
+      const some = chunk.subarray(0, part.room - part.used)
       part.bytes.set(some, part.used)
       part.sha256.update(some)
       part.used += some.length
@@ -119,7 +132,7 @@ function fill({ memory, length }: Uploading) {
     /** What it has, on its way from here on: nobody else gets its memory now. */
     full(): { body: Uint8Array; sha256: string } {
       if (part === undefined) throw busy()
-      part.share.isSending = true
+      part.share.send()
       const { bytes, used, sha256 } = part
       return { body: bytes.subarray(0, used), sha256: sha256.digest('hex') }
     },
