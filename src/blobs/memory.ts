@@ -6,6 +6,8 @@ export interface Share {
   grow(bytes: number): Promise<void>
   /** From here on it waits for no client any more, and keeps what it has. */
   send(): void
+  /** Keeps it for the next part, unless others wait: then it is released, and false. */
+  keep(): boolean
   release(): void
 }
 
@@ -39,7 +41,7 @@ export function openMemory({
   evictMs = EVICT_MS,
   refuseMs = REFUSE_MS,
 } = {}) {
-  const { serve, wait } = inTurn(totalBytes)
+  const { isWanted, serve, wait } = inTurn(totalBytes)
   // In the order in which they began.
   const held = new Set<Held>()
 
@@ -78,6 +80,13 @@ export function openMemory({
         send() {
           one.isIdle = false
         },
+        keep() {
+          if (isWanted()) give(one)
+          if (!held.delete(one)) return false
+          held.add(one)
+          one.isIdle = true
+          return true
+        },
         release: () => give(one),
       }
     },
@@ -104,6 +113,7 @@ function inTurn(bytes: number) {
 
   return {
     serve,
+    isWanted: () => queue.length > 0,
     wait(bytes: number, beside: number): { begun: Promise<void>; refuse: () => void } {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const waiting = { bytes, beside, begin: resolve }

@@ -52,7 +52,7 @@ export function startUpload(uploading: Uploading): Upload {
     parts ??= await bucket.begin(name)
     const number = etags.length + 1
     etags.push(await bucket.putPart({ ...parts, number }, body, sha256))
-    filler.drop()
+    filler.again()
   }
 
   return {
@@ -135,6 +135,10 @@ function fill({ memory, length }: Uploading) {
       part.share.send()
       const { bytes, used, sha256 } = part
       return { body: bytes.subarray(0, used), sha256: sha256.digest('hex') }
+    },
+    /** It has been sent: its memory is for the next part, or for others that wait. */
+    again(): void {
+      part = part?.share.keep() ? { ...part, used: 0, sha256: createHash('sha256') } : undefined
     },
     drop(): void {
       part?.share.release()
