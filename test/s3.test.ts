@@ -18,6 +18,7 @@ import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { FROM_SOURCE, install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
+import { holdBack } from './helpers/held.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
 import { remoteClient, signUp } from './helpers/remote.ts'
 import { rows } from './helpers/rows.ts'
@@ -121,11 +122,19 @@ describe('A server', { concurrency: 6 }, () => {
       await eventually(() => bucket.uploads.size, 0)
       const digest = { 'X-Sync-Token': token, 'Content-Digest': `sha-256=:${'A'.repeat(43)}=:` }
       await expectProblem(await ana.put('a', randomBytes(PART + 1), digest), 'REQ01', 400)
-      const late = startUpload(node, ana, 'a', { 'X-Sync-Token': token })
-      late.write(Buffer.alloc(LARGE))
-      await ana.save('a', 'new value', { 'X-Sync-Token': token })
-      late.end()
-      assert.equal((await late.answer).status, 412)
+      const headers = { 'X-Sync-Token': token }
+      const late = await holdBack(node.url, ana, { key: 'a', value: 'x'.repeat(LARGE), headers })
+      const later = startUpload(node, ana, 'a', headers)
+      later.write(Buffer.alloc(PART + 1))
+      await eventually(() => [...bucket.uploads.values()][0]?.parts.size, 1)
+      await ana.save('a', 'new value', headers)
+      assert.equal((await late.finish()).status, 412)
+      later.end()
+      assert.equal((await later.answer).status, 412)
+      const puts = bucket.calls.filter((call) =>
+        /^(?:PUT \S+-\w{26}|POST \S+ uploadId)$/.test(call),
+      )
+      assert.equal(puts.length, 2, 'both were there')
       await eventually(() => [bucket.values(), bucket.uploads.size], [[], 0])
       assert.equal(await (await ana.get('a')).text(), 'new value')
     })
@@ -264,6 +273,14 @@ describe('A server', { concurrency: 6 }, () => {
       await expectValue(ana, 'a', value)
     })
 
+    it('after it has begun to answer an upload in parts is believed, when that comes as a 200', async (t) => {
+      const { bucket, ana } = await start(t)
+      const value = randomBytes(PART + 1)
+      bucket.fault = failing(/POST \S+ uploadId/, { status: 200, code: 'InternalError' }, 2)
+      await ana.save('a', value)
+      await expectValue(ana, 'a', value)
+    })
+
     it('by other bytes than were stored is noticed, and its last 64 KiB are held back', async (t) => {
       const { node, bucket, ana } = await start(t)
       const [small, large] = [65_537, 300_000]
@@ -328,7 +345,7 @@ describe('A server', { concurrency: 6 }, () => {
       const value = randomBytes(LARGE)
       await ana.save('a', value)
       const stray = (n: number) => `of/ana/${n}-${'0'.repeat(26)}`
-      const others = ['of/ana/notes.txt', `of/bob/1-${'0'.repeat(26)}`]
+      const others = ['of/ana/!notes.txt', `of/bob/1-${'0'.repeat(26)}`]
       for (const key of [stray(0), stray(1), stray(2), ...others]) {
         bucket.objects.set(key, { bytes: randomBytes(9), modified: Date.now() })
       }
@@ -468,7 +485,7 @@ describe('A server', { concurrency: 6 }, () => {
     it('back it up with them, restore that to the disk, and say what else they cannot do', async (t) => {
       const bucket = await startBucket(t)
       const here = install(t, FROM_SOURCE)
-      const server = await here.serve(bucket.environment)
+      const server = await here.serve({ ...bucket.environment, LOG_LEVEL: 'trace' })
       const ana = remoteClient(server.url, await signUp(server.url, { id: 'ana' }))
       const values = { a: randomBytes(LARGE), b: randomBytes(PART + 1) }
       for (const [key, value] of Object.entries(values)) await ana.save(key, value)
@@ -481,7 +498,21 @@ describe('A server', { concurrency: 6 }, () => {
       bucket.objects.delete(key)
       const damaged = await here.run(['doctor'], bucket.environment)
       assert.match(damaged.stdout, /^problem +values: 1 of 2 values/m)
+      bucket.fault = () => ({ status: 403, code: 'AccessDenied' })
+      assert.equal((await ana.get('b')).status, 503)
+      bucket.fault = null
       await server.stop()
+      const logged = JSON.stringify(server.output())
+      assert.match(
+        logged,
+        /the bucket of BLOB_URL is refused.*answers 403 AccessDenied|answers 403 AccessDenied.*is refused/,
+      )
+      const secrets = [
+        bucket.environment['AWS_ACCESS_KEY_ID'],
+        bucket.environment['AWS_SECRET_ACCESS_KEY'],
+      ]
+      for (const secret of secrets)
+        assert.ok(!logged.includes(secret ?? 'none'), 'it is in the log')
       const target = { STATIC_ROOT: join(here.folder, 'restored') }
       const refused = await here.run(['restore', 'made.tar.zst'], {
         ...bucket.environment,
