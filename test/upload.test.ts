@@ -18,6 +18,7 @@ const files = blobFiles
 
 /** The files of values that this process holds open. */
 function openFiles(node: TestNode): number {
+  if (node.bucket !== null) return node.bucket.reading
   const folder = join(node.root, 'blobs')
   const links = readdirSync('/proc/self/fd').map((fd) => {
     try {
@@ -226,11 +227,13 @@ describe('a slow upload', () => {
 })
 
 function receivedBytes(node: TestNode): number {
-  const { bucket } = node
   const sizes =
-    bucket === null
+    node.bucket === null
       ? files(node).map((name) => statSync(join(node.root, 'blobs', name)).size)
-      : [...bucket.uploads.values()].map(({ parts }) => Buffer.concat([...parts.values()]).length)
+      : [
+          ...node.bucket.unfinished.values(),
+          ...[...node.bucket.objects.values()].map(({ bytes }) => bytes.length),
+        ]
   return Math.max(0, ...sizes)
 }
 

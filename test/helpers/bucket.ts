@@ -20,8 +20,10 @@ export interface FakeBucket {
   endpoint: string
   objects: Map<string, Kept>
   uploads: Map<string, { key: string; begun: number; parts: Map<number, Buffer> }>
-  /** Names of values that the node has begun to take. */
-  unfinished: Set<string>
+  /** Values that the node has begun to take, and how much of them it has. */
+  unfinished: Map<string, number>
+  /** How many the node reads at this moment. */
+  reading: number
   /** What it was asked, as `PUT name`. */
   calls: string[]
   /** Asked before each call; undefined is to do it. */
@@ -52,7 +54,8 @@ export async function startBucket(
     endpoint: '',
     objects: new Map(),
     uploads: new Map(),
-    unfinished: new Set(),
+    unfinished: new Map(),
+    reading: 0,
     calls: [],
     fault: null,
     values: () => [...fake.objects.keys()].filter((key) => /\d+-\w{26}$/.test(key)).sort(),

@@ -57,16 +57,32 @@ async function bucketOf(
   return bucket
 }
 
-/** Keeps the names of uploads in progress: in a bucket there may be nothing of them yet. */
-function watchUploads(blobs: Blobs, unfinished: Set<string>): void {
-  const { create } = blobs
+/** Notes what is on its way: in a bucket, and among the files that are open, there is nothing of it yet. */
+function watch(blobs: Blobs, bucket: FakeBucket): void {
+  const { create, read } = blobs
+  const { unfinished } = bucket
   blobs.create = async (length) => {
     const upload = await create(length)
-    const { name } = upload
-    unfinished.add(name)
+    const { name, write, finish, leave, discard } = upload
+    unfinished.set(name, 0)
     const ending = (end: () => Promise<void>) => () => end().finally(() => unfinished.delete(name))
-    const { finish, leave, discard } = upload
-    return { ...upload, finish: ending(finish), leave: ending(leave), discard: ending(discard) }
+    return {
+      ...upload,
+      async write(chunk) {
+        await write(chunk)
+        unfinished.set(name, (unfinished.get(name) ?? 0) + chunk.length)
+      },
+      finish: ending(finish),
+      leave: ending(leave),
+      discard: ending(discard),
+    }
+  }
+  blobs.read = async (name, part) => {
+    const reading = await read(name, part)
+    if (reading === undefined) return undefined
+    bucket.reading++
+    const close = () => reading.close().finally(() => bucket.reading--)
+    return { ...reading, close }
   }
 }
 
@@ -105,7 +121,7 @@ export async function startNode(
       isQuiet: true,
     })
     isRunning = true
-    if (bucket !== null) watchUploads(running.deps.blobs, bucket.unfinished)
+    if (bucket !== null) watch(running.deps.blobs, bucket)
     return running
   }
 

@@ -31,7 +31,7 @@ export async function plant(node: TestNode, text: string, args: Value[] = []): P
 export const blobFiles = (node: TestNode): string[] =>
   node.bucket === null
     ? readdirSync(join(node.root, 'blobs')).sort()
-    : [...node.bucket.values().map((key) => basename(key)), ...node.bucket.unfinished].sort()
+    : [...node.bucket.values().map((key) => basename(key)), ...node.bucket.unfinished.keys()].sort()
 
 /** A value above 16 KiB as it is kept, for tests to damage. */
 export interface Stored {
