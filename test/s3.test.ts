@@ -32,7 +32,7 @@ const PART = 8 * MIB
 const LARGE = 100_000
 const HOUR = 3_600_000
 const DAY = 24 * HOUR
-const SIZES = [16 * KIB + 1, LARGE, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 5]
+const SIZES = [16 * KIB + 1, PART - 1, PART, PART + 1, 2 * PART + 5]
 
 interface Here {
   node: TestNode

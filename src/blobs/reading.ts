@@ -6,6 +6,7 @@ import { Away, LATE } from './calls.ts'
 
 const SILENCE_MS = 10_000
 const MOST_BREAKS = 3
+const NEARLY_BYTES = 1024
 
 /** Undefined when it is not there. */
 export async function openReading(
@@ -59,8 +60,8 @@ export async function openReading(
       return wanted
     },
     async close() {
-      // What came to its end leaves its connection to the next call.
-      if (at > last) incoming.resume()
+      // What is at its end, or nearly, leaves its connection to the next call.
+      if (last - at < NEARLY_BYTES) incoming.resume()
       else incoming.destroy()
     },
   }

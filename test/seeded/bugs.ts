@@ -725,4 +725,40 @@ export const seededBugs: SeededBug[] = [
   ...powerCutBugs,
   ...crashBugs,
   ...diskBugs,
+  {
+    name: 'an upload to a bucket is completed although a part of it made way for others',
+    edits: [
+      {
+        file: 'src/blobs/upload.ts',
+        find: '      checkAge()\n      filler.check()\n',
+        replace: '      checkAge()\n',
+      },
+    ],
+    test: 's3',
+    notices: 'of an upload that made way is not missed: it is refused, however much of it is there',
+  },
+  {
+    name: 'a bucket of other data is written to',
+    edits: [
+      {
+        file: 'src/blobs/s3.ts',
+        find: "    if (found !== undefined && found !== id) return 'another'\n",
+        replace: '',
+      },
+    ],
+    test: 's3',
+    notices: 'that was of other data takes nothing there, though it came up later',
+  },
+  {
+    name: 'what is superseded in a bucket goes as soon as on the disk',
+    edits: [
+      {
+        file: 'src/blobs/s3.ts',
+        find: "GRACE_MS = new TimeSpan(24, 'h')",
+        replace: "GRACE_MS = new TimeSpan(5, 'm')",
+      },
+    ],
+    test: 's3',
+    notices: 'stays for a day, so that a database that went back finds it',
+  },
 ]
