@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TimeSpan } from 'oslo'
 import { pack, type Bytes, type Entry } from './archive.ts'
+import { chunksOf } from './blobs/blobs.ts'
 import * as copies from './copies.ts'
 import type { Inspection } from './database/copy.ts'
 import { connect, type Connection } from './database/sqlite.ts'
@@ -246,19 +247,22 @@ class Damaged extends Error {}
 
 /** Throws Damaged unless it was as its row says, at the latest when all of it was read. */
 async function* read({ blobs }: Pick<Deps, 'blobs'>, value: Omit<Value, 'store'>): Bytes {
-  const handle = await blobs.read(value.file)
-  if (handle === undefined) throw new Damaged()
+  const { size } = value
+  const reading = await blobs.read(value.file, { start: 0, end: size - 1 })
+  if (reading === undefined) throw new Damaged()
   const sha256 = createHash('sha256')
-  let missing = value.size
+  let missing = size
   try {
-    for await (const chunk of handle.createReadStream({ highWaterMark: CHUNK_BYTES }) as Bytes) {
+    if (reading.size !== size) throw new Damaged()
+    for await (const chunk of chunksOf(reading, CHUNK_BYTES)) {
       missing -= chunk.length
-      if (missing < 0) throw new Damaged()
       sha256.update(chunk)
       yield chunk
     }
   } catch (error) {
     throw (error as NodeJS.ErrnoException).code === 'EIO' ? new Damaged() : error
+  } finally {
+    await reading.close()
   }
   if (missing !== 0 || !sha256.digest().equals(value.digest)) throw new Damaged()
 }

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
 import { join, resolve } from 'node:path'
+import type { Place } from './blobs/calls.ts'
 
 export type Environment = Record<string, string | undefined>
 
@@ -30,8 +31,8 @@ export interface Config {
   secretKey: string | null
   /** Null for the file in `root`. */
   database: DatabaseServer | null
-  /** Where values above 16 KiB are, or null for `root`. */
-  blobUrl: string | null
+  /** The bucket where values above 16 KiB are, or null for `root`. */
+  blobUrl: Place | null
   logLevel: (typeof LOG_LEVELS)[number]
   smtpUrl: string | null
   mailFrom: string | null
@@ -45,6 +46,8 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as cons
 const REGISTRATIONS = ['open', 'invite', 'closed'] as const
 const UNITS: Record<string, number> = { '': 1, k: 1024, m: 1024 ** 2, g: GIB, t: 1024 ** 4 }
 const MIN_SECRET_CHARACTERS = 32
+// 10,000 parts of 8 MiB: see src/blobs/s3.ts.
+const MOST_IN_BUCKET = 78 * GIB
 
 export function readConfig(environment: Environment): Config {
   const read = reader(environment)
@@ -56,7 +59,11 @@ export function readConfig(environment: Environment): Config {
     throw new ConfigError('MAIL_FROM is needed beside SMTP_URL: the address that mail comes from.')
   }
   const secretKey = read('SECRET_KEY', longText)
-  const blobUrl = read('BLOB_URL', anyText)
+  const blobUrl = readPlace(read)
+  const maxValueSize = read('MAX_VALUE_SIZE', size) ?? GIB
+  if (blobUrl !== null && maxValueSize > MOST_IN_BUCKET) {
+    throw new ConfigError('MAX_VALUE_SIZE is wrong: it takes at most 78G beside BLOB_URL.')
+  }
   const database = readDatabase(read)
   if (database !== null) requireBeside({ SECRET_KEY: secretKey, BLOB_URL: blobUrl })
   return Object.freeze({
@@ -66,7 +73,7 @@ export function readConfig(environment: Environment): Config {
     root: resolve(read('STATIC_ROOT', anyText) ?? './data'),
     registration,
     quota: readQuota(read, registration),
-    maxValueSize: read('MAX_VALUE_SIZE', size) ?? GIB,
+    maxValueSize,
     publicUrl,
     trustedProxies: read('TRUSTED_PROXIES', proxies) ?? new BlockList(),
     secretKey,
@@ -81,14 +88,14 @@ export function readConfig(environment: Environment): Config {
 /** Null for the file in STATIC_ROOT. */
 function readDatabase(read: Read): DatabaseServer | null {
   const url = read('DATABASE_URL', databaseUrl) ?? 'file:'
-  const authToken = read('DATABASE_AUTH_TOKEN', headerText)
+  const authToken = read('DATABASE_AUTH_TOKEN', word)
   if (url !== 'file:') return { url, authToken }
   if (authToken === null) return null
   throw new ConfigError('DATABASE_AUTH_TOKEN is set, but DATABASE_URL names no database server.')
 }
 
 /** Of what all nodes on a database server have in common. */
-function requireBeside(settings: Record<keyof typeof SHARED, string | null>): void {
+function requireBeside(settings: Record<keyof typeof SHARED, string | Place | null>): void {
   for (const [name, why] of Object.entries(SHARED)) {
     if (settings[name as keyof typeof SHARED] !== null) continue
     throw new ConfigError(`${name} is needed beside DATABASE_URL: ${why}.`)
@@ -98,6 +105,19 @@ function requireBeside(settings: Record<keyof typeof SHARED, string | null>): vo
 const SHARED = {
   SECRET_KEY: 'all nodes hash names under the same one',
   BLOB_URL: 'large values cannot be on the disk of one node',
+}
+
+/** Null for the folder of the data. */
+function readPlace(read: Read): Place | null {
+  const place = read('BLOB_URL', bucketUrl)
+  const accessKeyId = read('AWS_ACCESS_KEY_ID', word)
+  const secretAccessKey = read('AWS_SECRET_ACCESS_KEY', word)
+  if (place === null) return null
+  if (accessKeyId === null || secretAccessKey === null) {
+    const name = accessKeyId === null ? 'AWS_ACCESS_KEY_ID' : 'AWS_SECRET_ACCESS_KEY'
+    throw new ConfigError(`${name} is needed beside BLOB_URL: the bucket asks for it.`)
+  }
+  return { ...place, accessKeyId, secretAccessKey }
 }
 
 interface Kind<T> {
@@ -214,8 +234,27 @@ const databaseUrl = kind(
   },
 )
 
-const headerText = kind('a token: printable characters without blanks', (text) =>
+const word = kind('printable characters without blanks', (text) =>
   /^[!-~]+$/.test(text) ? text : undefined,
+)
+
+const bucketUrl = kind(
+  's3://bucket/prefix?endpoint=https://host&region=name (only the bucket has to be there)',
+  (text) => {
+    const url = URL.parse(text)
+    const [, bucket = '', path = ''] =
+      /^s3:\/\/([\w.-]+)((?:\/[\w.-]+)*)\/?(?:\?|$)/.exec(text) ?? []
+    if (url === null || bucket === '' || /\/\.\.?(?:\/|$)/.test(path) || url.hash !== '')
+      return undefined
+    if ([...url.searchParams.keys()].some((name) => !/^(?:endpoint|region)$/.test(name)))
+      return undefined
+    const region = url.searchParams.get('region') ?? 'us-east-1'
+    const endpoint = httpUrl(
+      url.searchParams.get('endpoint') ?? `https://s3.${region}.amazonaws.com`,
+    )
+    if (endpoint === undefined || !/^[\w-]+$/.test(region)) return undefined
+    return { bucket, prefix: path === '' ? '' : `${path.slice(1)}/`, endpoint, region }
+  },
 )
 
 const smtpServer = kind('smtp://user:password@host:587 or smtps://…', (text) => {

@@ -1,5 +1,5 @@
 // Owns the type of what the domain is handed: everything that a test may replace or a node opens.
-import type { Blobs } from './blobs/disk.ts'
+import type { Blobs } from './blobs/blobs.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { Database } from './database/database.ts'

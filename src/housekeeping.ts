@@ -5,14 +5,14 @@ import { TimeSpan } from 'oslo'
 import * as copies from './copies.ts'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
+import * as lease from './lease.ts'
 import { isOwned } from './quota.ts'
 
 const SLICE = 500
-// A GET that read the row just before opens the file within this time, or reads the row again.
-const GRACE_MS = new TimeSpan(5, 'm').milliseconds()
-const TRASH_MS = new TimeSpan(7, 'd').milliseconds()
 const TOMBSTONE_MS = new TimeSpan(180, 'd').milliseconds()
 const VACUUM_PAGES = 500
+const COLLECT_MS = new TimeSpan(10, 'm').milliseconds()
+const SWEEP_MS = new TimeSpan(24, 'h').milliseconds()
 
 type HousekeepingDeps = Pick<Deps, 'blobs' | 'clock' | 'config' | 'database' | 'log' | 'space'>
 
@@ -45,11 +45,12 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
       if (isFile) await copies.clean(deps)
       await forgetTombstones(deps, isDue)
       await bury()
-      await collectGarbage(deps, isDue)
-      await deps.blobs.emptyTrash(deps.clock.now() - TRASH_MS)
+      if (!deps.blobs.isShared) await tidy(deps, isDue)
       if (isFile) await giveSpaceBack(deps, isDue)
       await deps.space.keepReserve()
       if (deps.space.isLow()) deps.log.warn('the disk is nearly full: values are refused')
+      // Last, as a bucket may be away.
+      if (deps.blobs.isShared) await tidyShared(deps, isDue)
     } catch (error) {
       deps.log.warn({ err: error }, 'housekeeping had to stop; it goes on in a minute')
     } finally {
@@ -235,6 +236,35 @@ async function burySlice(database: Deps['database'], number: number): Promise<bo
   return true
 }
 
+/** What is in this server's own folder. */
+async function tidy(deps: HousekeepingDeps, isDue: () => boolean): Promise<void> {
+  await collectGarbage(deps, isDue)
+  await deps.blobs.tidy(deps.clock.now())
+}
+
+/** The same where other nodes do it too: one at a time, and once a day what takes long lists. */
+async function tidyShared(deps: HousekeepingDeps, isDue: () => boolean): Promise<void> {
+  const { blobs, clock, log } = deps
+  const until = await lease.take(deps, 'garbage', COLLECT_MS)
+  if (until !== null) {
+    try {
+      await collectGarbage(deps, () => isDue() && clock.now() < until)
+    } finally {
+      await lease.release(deps, 'garbage', until)
+    }
+  }
+  const next = await lease.take(deps, 'sweep', SWEEP_MS)
+  if (next === null) return
+  try {
+    const removed = await sweep(deps)
+    if (removed > 0) log.warn({ removed }, 'values that no store names left the bucket')
+    await blobs.tidy(clock.now())
+  } catch (error) {
+    await lease.release(deps, 'sweep', next) // else it is not given back: it ends when the next is due
+    throw error
+  }
+}
+
 /**
  * Removes superseded files once nobody can be about to open them, and no copy of the database needs
  * them. A hold that has run out still counts: its copy goes first, in the next round.
@@ -248,13 +278,13 @@ async function collectGarbage(
       sql(
         `SELECT store_file FROM blob_garbage
          WHERE since <= (SELECT newest FROM node) - ?
-           AND NOT EXISTS (SELECT 1 FROM hold) LIMIT ${SLICE}`,
-        [GRACE_MS],
+           AND NOT EXISTS (SELECT 1 FROM hold WHERE NOT ${lease.LEASES}) LIMIT ${SLICE}`,
+        [blobs.graceMs],
       ),
     )
     const files = rows.map((row) => String(row['store_file']))
-    for (const file of files) await blobs.remove(file)
     if (files.length > 0) {
+      await blobs.remove(files)
       await database.execute(
         sql('DELETE FROM blob_garbage WHERE store_file IN (SELECT value FROM json_each(?))', [
           JSON.stringify(files),
@@ -275,23 +305,33 @@ async function giveSpaceBack({ database }: HousekeepingDeps, isDue: () => boolea
   }
 }
 
-/** Sets aside the files of earlier starts that no row names: their writer died before its commit. */
+/** Sets aside what others have written and no row names: their writer died before its commit. */
 export async function sweep(deps: HousekeepingDeps): Promise<number> {
   let moved = 0
   for await (const file of unnamed(deps)) {
-    if (await deps.blobs.moveToTrash(file, deps.clock.now())) moved++
+    if (await deps.blobs.setAside(file, deps.clock.now())) moved++
   }
   return moved
 }
 
-/** The files of earlier starts that no row names. */
+/** The same at a start, which alone uses its folder; in a bucket it has its time. */
+export async function sweepAtStart(deps: HousekeepingDeps): Promise<void> {
+  if (deps.blobs.isShared) return
+  try {
+    const moved = await sweep(deps)
+    if (moved === 0) return
+    deps.log.warn({ files: moved }, 'unfinished uploads of an earlier run went to trash/')
+  } catch (error) {
+    deps.log.warn({ err: error }, 'unfinished uploads stay where they are')
+  }
+}
+
+/** What others have written that no row names. */
 export async function* unnamed({
   blobs,
   database,
 }: Pick<Deps, 'blobs' | 'database'>): AsyncGenerator<string> {
-  const files = await blobs.listEarlier()
-  for (let i = 0; i < files.length; i += SLICE) {
-    const slice = files.slice(i, i + SLICE)
+  for await (const slice of inSlicesOf(blobs.listEarlier())) {
     const { rows } = await database.execute(
       sql(
         `SELECT f.value AS file FROM json_each(?) f
@@ -301,5 +341,11 @@ export async function* unnamed({
       ),
     )
     for (const { file } of rows) yield String(file)
+  }
+}
+
+async function* inSlicesOf(pages: AsyncIterable<string[]>): AsyncGenerator<string[]> {
+  for await (const page of pages) {
+    for (let i = 0; i < page.length; i += SLICE) yield page.slice(i, i + SLICE)
   }
 }

@@ -2,7 +2,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'
-import { openBlobs } from './blobs/disk.ts'
 import { guardedClock, machineTime, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
 import type { CheckMessage } from './database/check.ts'
@@ -18,7 +17,7 @@ import { open as openServer } from './database/remote.ts'
 import type { Deps } from './deps.ts'
 import { Refusal, StartError } from './errors.ts'
 import { createFolder } from './folder.ts'
-import { housekeeping, sweep } from './housekeeping.ts'
+import { housekeeping, sweepAtStart } from './housekeeping.ts'
 import { listenForMetrics } from './http/metrics.ts'
 import { listen, type Listening } from './http/server.ts'
 import { limiter } from './limit.ts'
@@ -29,10 +28,11 @@ import { openMetrics, type Metrics } from './metrics.ts'
 import * as nodeRow from './node-row.ts'
 import { commitDateMs, startWorker } from './packed.ts'
 import { passwords } from './password.ts'
+import * as place from './place.ts'
 import { isUnfinished } from './restore.ts'
 import * as secrets from './secret.ts'
 import { openSpace, otherSpace, type Space } from './space.ts'
-import { randomBytes, unique } from './token.ts'
+import { randomBytes } from './token.ts'
 
 /** What a test replaces. */
 export interface Replaced {
@@ -171,9 +171,6 @@ interface Opening extends Replaced {
 async function openData(config: Config, opening: Opening) {
   const { root } = config
   const { log, onFatal, isServer, time = machineTime } = opening
-  if (isServer && config.blobUrl !== null) {
-    throw new StartError('BLOB_URL is set: no store is supported yet.')
-  }
   const keys = secrets.deriveKeys(await findSecret(config, isServer))
   const isOnDisk = config.database === null || config.blobUrl === null
   const space = isOnDisk ? openSpace(root, time.uptime, opening.floorBytes) : otherSpace
@@ -193,9 +190,10 @@ async function openData(config: Config, opening: Opening) {
     const row = await (isServer ? nodeRow.countStart(database) : nodeRow.read(database))
     await opened.follow()
     const clock = guardedClock(time, commitDateMs, row.newest)
-    if (isServer) for (const name of ['blobs', 'trash']) await createFolder(join(root, name))
-    const random = randomBytes
-    const blobs = await openBlobs({ root, start: row.start, random, unique, onFatal })
+    const blobs = await place.open(
+      { clock, config, database, log, random: randomBytes },
+      { start: row.start, isServer, onFatal },
+    )
     const deps: Deps = {
       config,
       database,
@@ -209,7 +207,7 @@ async function openData(config: Config, opening: Opening) {
       mailer: opening.mailer ?? openMailer(config),
       metrics,
       passwords: passwords(),
-      random,
+      random: randomBytes,
       space,
     }
     return { deps, database, wasClean: row.wasClean, close: () => closeData(deps, database) }
@@ -337,13 +335,7 @@ function yielding(
 function inBackground(deps: Deps, { wasClean }: { wasClean: boolean }): { stop(): Promise<void> } {
   // On a server other nodes write: what no row names may be of one that runs.
   if (deps.config.database !== null) return { stop: async () => undefined }
-  const sweeping = sweep(deps).then(
-    (moved) => {
-      if (moved === 0) return
-      deps.log.warn({ files: moved }, 'unfinished uploads of an earlier run went to trash/')
-    },
-    (error: unknown) => deps.log.warn({ err: error }, 'unfinished uploads stay where they are'),
-  )
+  const sweeping = sweepAtStart(deps)
   const check = wasClean ? undefined : checkWhole(deps)
   return {
     async stop() {

@@ -133,12 +133,15 @@ export async function put(
   try {
     const results = await commit(
       deps.database,
-      () => [
-        ...(before === null
-          ? creation(deps, self, row)
-          : replacement(deps, self, row, { condition, before })),
-        quota.usedBy(self),
-      ],
+      () => {
+        received.upload?.checkAge()
+        return [
+          ...(before === null
+            ? creation(deps, self, row)
+            : replacement(deps, self, row, { condition, before })),
+          quota.usedBy(self),
+        ]
+      },
       async () => {
         ;({ before, room } = await mayPut(deps, self, key, condition))
         if (received.size > room) throw quota.full()

@@ -2,7 +2,8 @@
 // file; and checked before it goes out.
 import { createHash, hash, type Hash } from 'node:crypto'
 import { constantTimeEqual } from 'oslo/crypto'
-import type { Upload } from './blobs/disk.ts'
+import type { Upload } from './blobs/blobs.ts'
+import type { Config } from './config.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, malformed } from './errors.ts'
 import { gather } from './gather.ts'
@@ -51,7 +52,7 @@ export async function receive(
     if (bytes > quotaBytes) throw full()
   }
   limit(length ?? 0)
-  space.check(length ?? 0)
+  space.check(bytesOnDisk(config, length))
   const sha256 = createHash('sha256')
   const sha512 = digests.some(({ algorithm }) => algorithm === 'sha512')
     ? createHash('sha512')
@@ -76,7 +77,7 @@ export async function receive(
       }
       if (upload === undefined) {
         release = limiter.enter(UPLOADS, String(account))
-        upload = await blobs.create()
+        upload = await blobs.create(length)
         await upload.write(inline.bytes())
       }
       space.check(0)
@@ -96,6 +97,9 @@ export async function receive(
     throw error
   }
 }
+
+/** A bucket has room. */
+const bytesOnDisk = ({ blobUrl }: Config, length = 0): number => (blobUrl === null ? length : 0)
 
 function verify(digests: Digest[], sha256: Hash, sha512: Hash | null): Uint8Array {
   const found = { sha256: sha256.digest(), sha512: sha512?.digest() }

@@ -19,6 +19,7 @@ import { encodeKey, type Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { PASSWORD, startNode, type TestNode } from './helpers/node.ts'
+import { blobFiles, graceOf } from './helpers/rows.ts'
 import { readPage } from './helpers/feed.ts'
 import { startReal } from './helpers/real.ts'
 
@@ -451,11 +452,11 @@ describe('DELETE /account', () => {
     assert.equal(await count(node, 'account_permission'), 3)
     assert.equal(await count(node, 'store_data'), 2)
     assert.equal(await (await anew.get('1')).text(), 'of the new account')
-    assert.equal(blobsOf(node).length, 4)
-    node.advance(10 * MINUTE)
+    assert.equal(blobFiles(node).length, 4)
+    node.advance(graceOf(node))
     await node.running.housekeep()
     await node.running.housekeep() // what was superseded since a round has its grace from that on
-    assert.equal(blobsOf(node).length, 1)
+    assert.equal(blobFiles(node).length, 1)
     assert.equal(await count(node, 'blob_garbage'), 0)
   })
 
@@ -525,11 +526,6 @@ describe('DELETE /account', () => {
     await ben.save('of ben', 'small')
     await expectStatus(await ben.grant('of ben', 'ana', 'WRITE'), 200)
   }
-
-  const blobsOf = (node: TestNode): string[] =>
-    readdirSync(join(node.root, 'blobs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
-      statSync(join(node.root, 'blobs', name)).isFile(),
-    )
 
   it('happens once when asked many times at once', async (t) => {
     const node = await startNode(t)

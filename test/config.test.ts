@@ -9,16 +9,26 @@ import { temporaryFolder } from './helpers/node.ts'
 const GIB = 1024 ** 3
 const SECRET = 'hunter2'
 const KEY = 'k'.repeat(32)
+const KEYS = { AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: SECRET }
+const credentials = { accessKeyId: 'id', secretAccessKey: SECRET }
+
+const VALUES = {
+  bucket: 'values',
+  prefix: '',
+  endpoint: 'https://s3.us-east-1.amazonaws.com',
+  region: 'us-east-1',
+  ...credentials,
+}
 
 /** What has to be there beside a database server. */
-const BESIDE = { SECRET_KEY: KEY, BLOB_URL: 's3://bucket' }
+const BESIDE = { SECRET_KEY: KEY, BLOB_URL: 's3://values', ...KEYS }
 
 function server(environment: Environment): Environment {
   return { ...environment, ...BESIDE }
 }
 
 function onServer(url: string, authToken: string | null = null): Partial<Config> {
-  return { database: { url, authToken }, secretKey: KEY, blobUrl: 's3://bucket' }
+  return { database: { url, authToken }, secretKey: KEY, blobUrl: VALUES }
 }
 
 /** Environments beside what one variable alone makes of the configuration. */
@@ -68,6 +78,37 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
   [
     server({ DATABASE_URL: 'libsql://db.example', DATABASE_AUTH_TOKEN: 'ey.J-_' }),
     onServer('https://db.example/', 'ey.J-_'),
+  ],
+  [KEYS, { blobUrl: null }],
+  [{ ...KEYS, BLOB_URL: 's3://values' }, { blobUrl: VALUES }],
+  [
+    { ...KEYS, BLOB_URL: 's3://my.values/of/ana/?region=eu-1' },
+    {
+      blobUrl: {
+        bucket: 'my.values',
+        prefix: 'of/ana/',
+        endpoint: 'https://s3.eu-1.amazonaws.com',
+        region: 'eu-1',
+        ...credentials,
+      },
+    },
+  ],
+  [
+    {
+      ...KEYS,
+      BLOB_URL: 's3://values/ana?endpoint=http://10.0.0.1:3900&region=garage',
+      MAX_VALUE_SIZE: '78G',
+    },
+    {
+      blobUrl: {
+        bucket: 'values',
+        prefix: 'ana/',
+        endpoint: 'http://10.0.0.1:3900',
+        region: 'garage',
+        ...credentials,
+      },
+      maxValueSize: 78 * GIB,
+    },
   ],
 ]
 
@@ -139,6 +180,27 @@ const WRONG: Record<string, [takes: RegExp, ...values: string[]]> = {
     'Sync <>',
   ],
   DATABASE_AUTH_TOKEN: [/without blanks/, `a ${SECRET}`, 'ä', 'a\r\nb'],
+  BLOB_URL: [
+    /s3:\/\/bucket\/prefix\?endpoint=https:\/\/host&region=name/,
+    's3://',
+    's3:values',
+    'values',
+    'https://s3.example.org/values',
+    `s3://id:${SECRET}@values`,
+    's3://values:80/',
+    's3://values//ana',
+    's3://values/../others',
+    's3://values/a b',
+    's3://values/%2e',
+    's3://values/?endpoint=',
+    's3://values?endpoint=s3.example.org',
+    `s3://values?endpoint=https://id:${SECRET}@s3.example.org`,
+    's3://values?region=eu 1',
+    `s3://values?secret=${SECRET}`,
+    's3://values#ana',
+  ],
+  AWS_ACCESS_KEY_ID: [/without blanks/, 'two words', 'é'],
+  AWS_SECRET_ACCESS_KEY: [/without blanks/, `${SECRET} ${SECRET}`],
   DATABASE_URL: [
     /file:.*libsql:/,
     `libsql://x.example?authToken=${SECRET}`,
@@ -262,6 +324,17 @@ describe('a wrong setting', () => {
     const line = refusalOf(environment)
     assert.match(line, /^MAIL_FROM .*SMTP_URL/)
     assert.ok(!line.includes(SECRET))
+  })
+})
+
+describe('BLOB_URL', () => {
+  it('takes credentials beside it, and no value that a bucket does not', () => {
+    const BLOB_URL = 's3://values'
+    for (const name of Object.keys(KEYS)) {
+      assert.match(refusalOf({ ...KEYS, BLOB_URL, [name]: '' }), new RegExp(`^${name} .*BLOB_URL`))
+    }
+    const line = refusalOf({ ...KEYS, BLOB_URL, MAX_VALUE_SIZE: '79G' })
+    assert.match(line, /^MAX_VALUE_SIZE .*78G/)
   })
 })
 

@@ -18,6 +18,7 @@ import { blobFiles, expectNoStrayFile, one } from './helpers/rows.ts'
 import { finish, hold, startUpload, type Upload } from './helpers/upload.ts'
 
 const LARGE = 100_000
+const BY_AGE = 'the end of the session by age'
 const SESSION_MS = 91 * 24 * 3_600_000
 const ANY = { 'X-Sync-Token': '*' }
 
@@ -260,7 +261,7 @@ describe('what happens during a long upload', () => {
       status: 401,
     },
     {
-      what: 'the end of the session by age',
+      what: BY_AGE,
       by: 'cara',
       act: async ({ node }) => node.advance(SESSION_MS),
       code: 'AUTH01',
@@ -306,7 +307,9 @@ describe('what happens during a long upload', () => {
   ]
 
   for (const { what, by, act, code, status } of cases) {
-    it(`${what} wins: ${status} ${code}, and no file is left`, async (t) => {
+    // In a bucket an upload of more than a day is refused before that.
+    const skip = process.env['TEST_BLOBS'] === 's3' && what === BY_AGE
+    it(`${what} wins: ${status} ${code}, and no file is left`, { skip }, async (t) => {
       const scene = await startWithStore(t)
       const { node, key, token } = scene
       const upload = await hold(node, scene[by], by === 'ana' ? 'a' : key, {
@@ -317,7 +320,7 @@ describe('what happens during a long upload', () => {
       const before = await state()
       await expectProblem(await finish(upload), code, status)
       assert.equal(await state(), before)
-      assert.deepEqual(blobFiles(node), [])
+      await eventually(() => blobFiles(node), [])
     })
   }
 
@@ -334,7 +337,7 @@ describe('what happens during a long upload', () => {
       await expectProblem(await finish(upload), 'AUTH01', 401)
     }
     await expectProblem(await ana.get('new'), 'ERR01', 404)
-    assert.deepEqual(blobFiles(node), [])
+    await eventually(() => blobFiles(node), [])
   })
 
   it('another who makes the same store wins', async (t) => {
@@ -345,7 +348,7 @@ describe('what happens during a long upload', () => {
     assert.equal(answer.headers.get('x-sync-token'), token)
     await expectProblem(answer, 'KEY01', 428)
     assert.equal(await (await ana.get('new')).text(), 'faster')
-    assert.deepEqual(blobFiles(node), [])
+    await eventually(() => blobFiles(node), [])
   })
 
   it('what leaves it its right does not matter', async (t) => {
@@ -451,7 +454,7 @@ describe('uploads of an account', () => {
         await expectProblem(await finish(upload), code)
       }
     }
-    assert.deepEqual(blobFiles(node), [])
+    await eventually(() => blobFiles(node), [])
     assert.equal((await ana.get('a')).headers.get('x-sync-token'), token)
     const uploads = await times(8, (i) => ana.put(`k${i}`, randomBytes(50_000)))
     assert.deepEqual(statusesOf(uploads), others(8, 201))

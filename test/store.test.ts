@@ -2,15 +2,13 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
-import { truncateSync, unlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { openAccount, openAccounts } from './helpers/accounts.ts'
 import type { Client } from './helpers/client.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
 import { raw } from './helpers/raw.ts'
-import { one, plant } from './helpers/rows.ts'
+import { one, plant, stored, type Stored } from './helpers/rows.ts'
 
 const LARGE = 300_000
 const ANY = { 'X-Sync-Token': '*' }
@@ -214,8 +212,8 @@ describe('what was written', () => {
 })
 
 describe('a value that is missing or damaged', () => {
-  const fileOf = async (node: TestNode): Promise<string> =>
-    join(node.root, 'blobs', String(await one(node, 'SELECT store_file FROM sync_store')))
+  const storedIn = async (node: TestNode): Promise<Stored> =>
+    stored(node, String(await one(node, 'SELECT store_file FROM sync_store')))
 
   async function expectDamaged(self: Client): Promise<void> {
     await expectProblem(await self.get('a'), 'ERR02', 500)
@@ -251,13 +249,13 @@ describe('a value that is missing or damaged', () => {
     const node = await startNode(t)
     const ana = await openAccount(node, 'ana')
     for (const damage of [
-      (path: string) => unlinkSync(path),
-      (path: string) => truncateSync(path, LARGE - 1),
-      (path: string) => truncateSync(path, 0),
-      (path: string) => truncateSync(path, LARGE + 1),
+      (value: Stored) => value.remove(),
+      (value: Stored) => value.truncate(LARGE - 1),
+      (value: Stored) => value.truncate(0),
+      (value: Stored) => value.truncate(LARGE + 1),
     ]) {
       await ana.save('a', randomBytes(LARGE))
-      damage(await fileOf(node))
+      damage(await storedIn(node))
       await expectDamaged(ana)
       await expectReplaceable(ana)
       await expectStatus(await ana.delete('a', '*'), 204)
@@ -269,7 +267,7 @@ describe('a value that is missing or damaged', () => {
     const value = randomBytes(size)
     await self.save('a', value)
     value[0] = (value[0] as number) ^ 1
-    writeFileSync(await fileOf(node), value)
+    ;(await storedIn(node)).write(value)
   }
 
   /** How much of it arrives before the connection is cut. */

@@ -8,15 +8,17 @@ import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectStatus } from './helpers/expect.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
+import { blobFiles } from './helpers/rows.ts'
 import { openWire, type Wire, type WireAnswer } from './helpers/wire.ts'
 
 const MIB = 1024 * 1024
 const LARGE = 8 * MIB
 
-const files = (node: TestNode): string[] => readdirSync(join(node.root, 'blobs'))
+const files = blobFiles
 
 /** The files of values that this process holds open. */
 function openFiles(node: TestNode): number {
+  if (node.bucket !== null) return node.bucket.reading
   const folder = join(node.root, 'blobs')
   const links = readdirSync('/proc/self/fd').map((fd) => {
     try {
@@ -225,7 +227,14 @@ describe('a slow upload', () => {
 })
 
 function receivedBytes(node: TestNode): number {
-  return Math.max(0, ...files(node).map((name) => statSync(join(node.root, 'blobs', name)).size))
+  const sizes =
+    node.bucket === null
+      ? files(node).map((name) => statSync(join(node.root, 'blobs', name)).size)
+      : [
+          ...node.bucket.unfinished.values(),
+          ...[...node.bucket.objects.values()].map(({ bytes }) => bytes.length),
+        ]
+  return Math.max(0, ...sizes)
 }
 
 describe('a large upload that is refused', { concurrency: 6 }, () => {

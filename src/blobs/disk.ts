@@ -1,29 +1,27 @@
 // Owns the values that are files: written once under a name nobody refers to yet, durable before their
 // row is, opened, and removed when no row needs them.
 import { constants } from 'node:fs'
-import { open as openFile, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises'
+import { open as openFile, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TimeSpan } from 'oslo'
 import { diskFull, isFull } from '../database/database.ts'
 import { SyncError, busy } from '../errors.ts'
 import type { RandomBytes } from '../token.ts'
 import { turns } from '../turns.ts'
+import type { Blobs, Reading, Upload } from './blobs.ts'
 
-export interface Upload {
-  name: string
-  write(chunk: Uint8Array): Promise<void>
-  /** Resolves when file and folder entry survive a power cut. */
-  finish(): Promise<void>
-  /** The file stays as it is, for the next start to look at. */
-  leave(): Promise<void>
-  discard(): Promise<void>
+export interface DiskBlobs extends Blobs {
+  /** The files that no start up to `last` wrote: another program's, or of a newer database. */
+  listForeign(last: number): Promise<string[]>
 }
-
-export type Blobs = Awaited<ReturnType<typeof openBlobs>>
 
 // What a 1 GB upload leaves dirty would have to be written by the next person's commit.
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
 // Syncs hold a thread of the pool each: some stay free for reads.
 const MAX_SYNCS = 8
+// A GET that read the row just before opens the file within this time, or reads the row again.
+const GRACE_MS = new TimeSpan(5, 'm').milliseconds()
+const TRASH_MS = new TimeSpan(7, 'd').milliseconds()
 const NAME = /^(\d+)-[0-9a-v]{26}$/
 
 export interface BlobsOptions {
@@ -36,7 +34,13 @@ export interface BlobsOptions {
   onFatal: (reason: string) => void
 }
 
-export async function openBlobs({ root, start, random, unique, onFatal }: BlobsOptions) {
+export async function openBlobs({
+  root,
+  start,
+  random,
+  unique,
+  onFatal,
+}: BlobsOptions): Promise<DiskBlobs> {
   const folder = join(root, 'blobs')
   const trash = join(root, 'trash')
   const inTurn = turns(MAX_SYNCS)
@@ -56,8 +60,10 @@ export async function openBlobs({ root, start, random, unique, onFatal }: BlobsO
   }
 
   return {
-    /** Files found damaged since the start: they are not sent again. */
     damaged: new Set<string>(),
+    graceMs: GRACE_MS,
+    isShared: false,
+    state: async () => 'ok',
 
     async create(): Promise<Upload> {
       if (entries === null) throw busy()
@@ -67,19 +73,36 @@ export async function openBlobs({ root, start, random, unique, onFatal }: BlobsO
 
     close: async (): Promise<void> => entries?.close(),
 
-    /** The file for reading, or undefined when it is not there. */
-    async read(name: string): Promise<FileHandle | undefined> {
+    async read(name: string): Promise<Reading | undefined> {
       try {
-        return await openFile(within(folder, name), 'r')
+        return await openReading(within(folder, name))
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
         throw error
       }
     },
 
-    remove: async (name: string): Promise<void> => rm(within(folder, name), { force: true }),
+    async remove(names: string[]): Promise<void> {
+      for (const name of names) await rm(within(folder, name), { force: true })
+    },
 
     ...leftovers({ folder, trash, start }),
+  }
+}
+
+async function openReading(path: string): Promise<Reading> {
+  const file = await openFile(path, 'r')
+  try {
+    const { size } = await file.stat()
+    return {
+      size,
+      read: async (buffer, length, position) =>
+        (await file.read(buffer, 0, length, position)).bytesRead,
+      close: () => file.close(),
+    }
+  } catch (error) {
+    await file.close()
+    throw error
   }
 }
 
@@ -93,21 +116,19 @@ function within(folder: string, name: string): string {
 function leftovers({ folder, trash, start }: { folder: string; trash: string; start: number }) {
   return {
     /** The files that earlier starts wrote: their writer is dead, so what has no row is left over. */
-    async listEarlier(): Promise<string[]> {
+    async *listEarlier(): AsyncGenerator<string[]> {
       const names = await readdir(folder)
-      return names.filter((name) => {
+      yield names.filter((name) => {
         const match = NAME.exec(name)
         return match !== null && Number(match[1]) < start
       })
     },
 
-    /** The files that no start up to `last` wrote: another program's, or of a newer database. */
     async listForeign(last: number): Promise<string[]> {
       const names = await readdir(folder)
       return names.filter((name) => !(Number(NAME.exec(name)?.[1]) <= last))
     },
 
-    /** The bytes of a file, or undefined when it is not there. */
     async size(name: string): Promise<number | undefined> {
       try {
         return (await stat(within(folder, name))).size
@@ -117,8 +138,8 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
       }
     },
 
-    /** Sets a file aside, if it is there; `now` names the day, from which its week counts. */
-    async moveToTrash(name: string, now: number): Promise<boolean> {
+    /** `now` names the day, from which its week in the trash counts. */
+    async setAside(name: string, now: number): Promise<boolean> {
       try {
         await rename(join(folder, name), join(trash, `${now}-${name}`))
         return true
@@ -128,9 +149,10 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
       }
     },
 
-    async emptyTrash(before: number): Promise<void> {
+    async tidy(now: number): Promise<void> {
       for (const name of await readdir(trash)) {
-        if (Number(/^(\d+)-/.exec(name)?.[1]) < before) await rm(join(trash, name), { force: true })
+        if (Number(/^(\d+)-/.exec(name)?.[1]) < now - TRASH_MS)
+          await rm(join(trash, name), { force: true })
       }
     },
   }
@@ -182,6 +204,7 @@ async function startUpload({
       // On a disk that takes no writes any more it stays: the next start finds that no row names it.
       await rm(path, { force: true }).catch(() => undefined)
     },
+    checkAge: () => undefined, // of this start, which no sweep looks at
   }
 }
 

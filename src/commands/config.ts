@@ -1,4 +1,5 @@
 // Owns `sync-node config`.
+import type { Place } from '../blobs/calls.ts'
 import { readConfig, sourceOf, type Config } from '../config.ts'
 import { JSON_OPTION, printJson, printTable, type Command } from './command.ts'
 
@@ -38,8 +39,13 @@ const VALUES: Record<string, (config: Config) => string | number | null> = {
   LOG_LEVEL: ({ logLevel }) => logLevel,
   DATABASE_URL: ({ database }) => database?.url ?? 'file:',
   DATABASE_AUTH_TOKEN: ({ database }) => (database?.authToken ? 'set' : null),
-  BLOB_URL: ({ blobUrl }) => blobUrl,
+  BLOB_URL: ({ blobUrl }) => blobUrl && toUrl(blobUrl),
+  AWS_ACCESS_KEY_ID: ({ blobUrl }) => blobUrl && 'set',
+  AWS_SECRET_ACCESS_KEY: ({ blobUrl }) => blobUrl && 'set',
 }
+
+const toUrl = ({ bucket, prefix, endpoint, region }: Place): string =>
+  `s3://${bucket}/${prefix}?endpoint=${endpoint}&region=${region}`
 
 function withoutPassword(text: string): string {
   const url = new URL(text)

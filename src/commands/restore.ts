@@ -20,7 +20,10 @@ export const restore: Command = {
   async run({ positionals: [file = ''] }, environment) {
     const config = readConfig(environment)
     refuseServer(config)
-    const { root, secretKey } = config
+    const { root, secretKey, blobUrl } = config
+    if (blobUrl !== null) {
+      throw new CommandError('A backup is restored to the disk: do it without BLOB_URL.')
+    }
     say(`Data: ${root}`)
     const isNew = !existsSync(root)
     const opened = await open(file, 'r')

@@ -3,14 +3,17 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Progress } from '../backup.ts'
+import type { Place } from '../blobs/calls.ts'
 import { openBlobs } from '../blobs/disk.ts'
 import { guardedClock, machineTime } from '../clock.ts'
 import type { Config } from '../config.ts'
 import type { Database } from '../database/database.ts'
 import { inspect } from '../database/inspect.ts'
 import { lockIfThere, type Lock } from '../database/lock.ts'
-import { isUnfinished } from '../restore.ts'
+import { openLog } from '../log.ts'
 import { commitDateMs } from '../packed.ts'
+import { openBucket } from '../place.ts'
+import { isUnfinished } from '../restore.ts'
 import { randomBytes, unique } from '../token.ts'
 import * as checks from './database.ts'
 import { checkDatabaseServer } from './database-server.ts'
@@ -19,7 +22,7 @@ import { attempt, ok, problem, warning, type Finding } from './finding.ts'
 import { checkClock, checkMemory, checkOpenFiles } from './machine.ts'
 import { checkLeftovers, checkRights } from './rights.ts'
 import { checkServer, holderOf } from './server.ts'
-import { checkOrphans, checkValues } from './values.ts'
+import { checkOrphans, checkPlace, checkValues } from './values.ts'
 
 export interface Checkup {
   config: Config
@@ -143,18 +146,41 @@ async function* checkDatabase(
   if (schema.some(({ level }) => level === 'problem')) return
   yield* await attempt('sums', () => checks.checkSums(database))
   const mayMove = lock !== undefined && !isServing && isWhole
-  yield* checkFiles(checkup, { database, node, isServing, mayMove })
+  const looked = { database, node, isServing, mayMove }
+  yield* config.blobUrl === null ? checkFiles(checkup, looked) : checkBucket(checkup, looked)
 }
 
-async function* checkFiles(
-  { config: { root }, isDeep, progress }: Checkup,
-  {
-    database,
-    node,
-    isServing,
-    mayMove,
-  }: { database: Database; node: NodeRow; isServing: boolean; mayMove: boolean },
-): Findings {
+async function* checkBucket({ config, isDeep, progress }: Checkup, looked: Looked): Findings {
+  const { database, node } = looked
+  const clock = guardedClock(machineTime, commitDateMs, node.newest)
+  const deps = { clock, database, log: openLog({ logLevel: 'silent' }), random: randomBytes }
+  const blobs = await openBucket(deps, config.blobUrl as Place, {
+    start: node.start,
+    isServer: false,
+  })
+  try {
+    const found = await checkPlace({ database, blobs })
+    yield found
+    if (found.level === 'problem') return
+    if (isDeep) progress.begin('values', node.bytes)
+    const seen = isDeep ? progress.add : () => undefined
+    yield* await attempt('values', () => checkValues({ database, blobs }, { isDeep, seen }))
+  } finally {
+    await blobs.close()
+  }
+}
+
+interface Looked {
+  database: Database
+  node: NodeRow
+  isServing: boolean
+  mayMove: boolean
+}
+
+async function* checkFiles(checkup: Checkup, looked: Looked): Findings {
+  const { config, isDeep, progress } = checkup
+  const { root } = config
+  const { database, node, isServing, mayMove } = looked
   if (!existsSync(join(root, 'blobs'))) {
     yield problem('values', 'the folder blobs is missing: restore a backup')
     return

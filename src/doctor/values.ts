@@ -1,9 +1,13 @@
 // Owns the look at every value, in pages and chunks: no value and no list is held whole.
 import { createHash } from 'node:crypto'
-import type { Blobs } from '../blobs/disk.ts'
+import { chunksOf, type Blobs } from '../blobs/blobs.ts'
+import { Away } from '../blobs/calls.ts'
+import type { DiskBlobs } from '../blobs/disk.ts'
+import type { S3Blobs } from '../blobs/s3.ts'
 import type { Clock } from '../clock.ts'
 import { sql, toBytes, type Database } from '../database/database.ts'
 import { unnamed } from '../housekeeping.ts'
+import { hasLarge } from '../place.ts'
 import { count, toSize } from '../units.ts'
 import { isIntact } from '../value.ts'
 import { ok, problem, warning, type Finding } from './finding.ts'
@@ -71,7 +75,7 @@ async function damageOf({ blobs }: Place, row: Row, isDeep: boolean): Promise<st
   if (found === undefined) return `its file blobs/${file} is missing`
   if (found !== size) return `its file blobs/${file} has ${found} bytes of ${size}`
   if (!isDeep) return null
-  const read = await digestOf(blobs, file)
+  const read = await digestOf(blobs, { name: file, size })
   if (read instanceof Error) return `its file blobs/${file} cannot be read (${read.message})`
   return read.equals(digest) ? null : `${CHANGED} (blobs/${file})`
 }
@@ -79,20 +83,19 @@ async function damageOf({ blobs }: Place, row: Row, isDeep: boolean): Promise<st
 const CHANGED = 'its bytes are not those that were stored'
 
 /** SHA-256 of a file; the error where the disk refuses to read it. */
-async function digestOf(blobs: Blobs, name: string): Promise<Buffer | Error> {
+async function digestOf(
+  blobs: Blobs,
+  { name, size }: { name: string; size: number },
+): Promise<Buffer | Error> {
   const hash = createHash('sha256')
   try {
-    const file = await blobs.read(name)
-    if (file === undefined) return new Error('it is gone')
+    const reading = await blobs.read(name, { start: 0, end: size - 1 })
+    if (reading === undefined) return new Error('it is gone')
     try {
-      const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
-      for (;;) {
-        const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES)
-        if (bytesRead === 0) return hash.digest()
-        hash.update(buffer.subarray(0, bytesRead))
-      }
+      for await (const chunk of chunksOf(reading, CHUNK_BYTES)) hash.update(chunk)
+      return hash.digest()
     } finally {
-      await file.close()
+      await reading.close()
     }
   } catch (error) {
     return error as Error
@@ -122,9 +125,34 @@ async function ownersOf({ database }: Place, row: Row): Promise<string> {
   return `of ${rows.map((owner) => String(owner['id'])).join(', ')}`
 }
 
+/** Whether the bucket answers, and is the one of this data. */
+export async function checkPlace({
+  database,
+  blobs,
+}: {
+  database: Database
+  blobs: S3Blobs
+}): Promise<Finding> {
+  try {
+    const owner = await blobs.claim()
+    if (owner === 'ours') return ok('bucket', 'answers, and is of this data')
+    if (owner === 'nobody' && !(await hasLarge(database)))
+      return ok('bucket', 'answers, and is empty')
+    const text = 'BLOB_URL names a bucket without the values of this data: set it as it was'
+    return problem('bucket', text)
+  } catch (error) {
+    if (!(error instanceof Away)) throw error
+    const text =
+      error.state === 'refused'
+        ? `refuses this server (${error.reason}): see that it is there, in that region, and open to AWS_ACCESS_KEY_ID`
+        : `cannot be reached (${error.reason}): large values have to wait for it, all else goes on`
+    return problem('bucket', text)
+  }
+}
+
 /** `mayMove`: no server runs, and the database is whole, so that what has no row is left over. */
 export async function checkOrphans(
-  { database, blobs, clock }: Place & { clock: Clock },
+  { database, blobs, clock }: { database: Database; blobs: DiskBlobs; clock: Clock },
   { lastStart, mayMove }: { lastStart: number; mayMove: boolean },
 ): Promise<Finding[]> {
   const found = { files: 0, bytes: 0, moved: 0 }
@@ -133,7 +161,7 @@ export async function checkOrphans(
     if (bytes === undefined) continue // collected meanwhile
     found.files++
     found.bytes += bytes
-    if (mayMove && (await blobs.moveToTrash(file, clock.now()))) found.moved++
+    if (mayMove && (await blobs.setAside(file, clock.now()))) found.moved++
   }
   const findings: Finding[] = []
   if (found.files > 0) {

@@ -1,14 +1,14 @@
 // Owns answers that are too large to hold: written straight to the socket, as fast as it takes them.
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { createHash, type Hash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constantTimeEqual } from 'oslo/crypto'
+import type { Reading } from '../blobs/blobs.ts'
 import type { Deps } from '../deps.ts'
 import type { Range } from './conditions.ts'
 
 interface Value {
-  file: FileHandle
+  reading: Reading
   name: string
   size: number
   digest: Uint8Array
@@ -17,23 +17,22 @@ interface Value {
 const CHUNK_BYTES = 64 * 1024
 
 /**
- * Sends a value or a range of it from its file, and closes that. The end of a whole value is held
+ * Sends a value or a range of it from where it is open, and closes that. The end of a whole value is held
  * back until its digest agrees: a damaged one is cut short, never sent whole.
  */
-export async function sendFile(
+export async function sendLarge(
   { deps, incoming, outgoing }: { deps: Deps; incoming: IncomingMessage; outgoing: ServerResponse },
-  { file, name, size, digest }: Value,
+  { reading, name, size, digest }: Value,
   { range, headers }: { range: Range | null; headers: Record<string, string> },
 ): Promise<Response> {
   try {
-    const { size: found } = await file.stat()
-    if (found !== size) deps.blobs.damaged.add(name)
+    if (reading.size !== size) deps.blobs.damaged.add(name)
     if (deps.blobs.damaged.has(name)) throw new Error('the file of a value is damaged')
     const status = range === null ? 200 : 206
     if (incoming.method === 'HEAD') return new Response(null, { status, headers })
     outgoing.writeHead(status, headers)
     const part = range ?? { start: 0, end: size - 1 }
-    const isWhole = await pump(outgoing, file, part, range === null ? digest : undefined)
+    const isWhole = await pump(outgoing, reading, part, range === null ? digest : undefined)
     if (!isWhole && !outgoing.destroyed) {
       deps.blobs.damaged.add(name)
       deps.log.error('the file of a value is damaged: run the checks of the disk')
@@ -45,14 +44,14 @@ export async function sendFile(
     outgoing.destroy() // the client went away, or the disk failed half-way
     return RESPONSE_ALREADY_SENT
   } finally {
-    await file.close()
+    await reading.close()
   }
 }
 
-/** Copies a part of a file to the socket, two buffers in turn; false when it is not what it should be. */
+/** Copies a part of a value to the socket, two buffers in turn; false when it is not what it should be. */
 async function pump(
   outgoing: ServerResponse,
-  file: FileHandle,
+  reading: Reading,
   { start, end }: Range,
   digest: Uint8Array | undefined,
 ): Promise<boolean> {
@@ -63,10 +62,10 @@ async function pump(
     const buffer = buffers.reverse()[0] as Buffer
     // The odd bytes go first: what is held back at the end is a whole chunk.
     const length = ((end - position) % CHUNK_BYTES) + 1
-    const { bytesRead } = await file.read(buffer, 0, length, position)
-    if (bytesRead === 0) return false
-    const chunk = buffer.subarray(0, bytesRead)
-    position += bytesRead
+    const bytes = await reading.read(buffer, length, position)
+    if (bytes === 0) return false
+    const chunk = buffer.subarray(0, bytes)
+    position += bytes
     hash?.update(chunk)
     await sent
     if (position > end && hash !== undefined && !isEqual(hash, digest)) return false

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import type { TestContext } from 'node:test'
+import type { Blobs } from '../../src/blobs/blobs.ts'
 import { readConfig, type Config, type Environment } from '../../src/config.ts'
 import { openLog } from '../../src/log.ts'
 import { start, type RunningNode } from '../../src/node.ts'
+import { startBucket, type FakeBucket } from './bucket.ts'
 import { client, type Client } from './client.ts'
 import { openapiOf, type Openapi } from './openapi.ts'
 import { startSqld, type Sqld } from './sqld.ts'
@@ -17,6 +19,8 @@ export interface TestNode {
   url: string
   port: number
   running: RunningNode
+  /** Where large values are, with TEST_BLOBS=s3; else they are in its folder. */
+  bucket: FakeBucket | null
   mails: { address: string; token: string }[]
   /** What made the node stop, if anything did. */
   fatal: string[]
@@ -66,6 +70,49 @@ async function ownDatabase(root: string): Promise<Sqld | null> {
   return sqld
 }
 
+const buckets = new Map<string, FakeBucket>()
+
+/** The one of this folder, which a second node on it has too. */
+async function bucketOf(
+  t: Pick<TestContext, 'after'>,
+  root: string,
+  environment: Environment,
+): Promise<FakeBucket | null> {
+  if (process.env['TEST_BLOBS'] !== 's3' || 'BLOB_URL' in environment) return null
+  const bucket = buckets.get(root) ?? (await startBucket(t))
+  buckets.set(root, bucket)
+  return bucket
+}
+
+/** Notes what is on its way: in a bucket, and among the files that are open, there is nothing of it yet. */
+function watch(blobs: Blobs, bucket: FakeBucket): void {
+  const { create, read } = blobs
+  const { unfinished } = bucket
+  blobs.create = async (length) => {
+    const upload = await create(length)
+    const { name, write, finish, leave, discard } = upload
+    unfinished.set(name, 0)
+    const ending = (end: () => Promise<void>) => () => end().finally(() => unfinished.delete(name))
+    return {
+      ...upload,
+      async write(chunk) {
+        await write(chunk)
+        unfinished.set(name, (unfinished.get(name) ?? 0) + chunk.length)
+      },
+      finish: ending(finish),
+      leave: ending(leave),
+      discard: ending(discard),
+    }
+  }
+  blobs.read = async (name, part) => {
+    const reading = await read(name, part)
+    if (reading === undefined) return undefined
+    bucket.reading++
+    const close = () => reading.close().finally(() => bucket.reading--)
+    return { ...reading, close }
+  }
+}
+
 /** Starts a node on a free port; the test's end stops it and removes its folder. */
 export async function startNode(
   t: Pick<TestContext, 'after'>,
@@ -77,6 +124,7 @@ export async function startNode(
   const sqld = options.databaseUrl === undefined ? await ownDatabase(root) : null
   const databaseUrl = options.databaseUrl ?? sqld?.url ?? null
   const secret = sqld === null ? SECRET_KEY : `of the tests, of ${root}`
+  const bucket = await bucketOf(t, root, environment)
   let offset = { wall: 0, uptime: 0 }
   const mails: TestNode['mails'] = []
   const fatal: string[] = []
@@ -84,7 +132,8 @@ export async function startNode(
   let openapi: Openapi
 
   async function open(env: Environment): Promise<RunningNode> {
-    const read = readConfig({ STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...env })
+    const place = { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', ...bucket?.environment }
+    const read = readConfig({ ...place, ...env })
     const config = databaseUrl === null ? read : onDatabase(read, databaseUrl, secret)
     const running = await start(config, {
       log: openLog({ logLevel: process.env['TEST_LOG'] === undefined ? 'silent' : 'info' }),
@@ -103,6 +152,7 @@ export async function startNode(
       isQuiet: true,
     })
     isRunning = true
+    if (bucket !== null) watch(running.deps.blobs, bucket)
     return running
   }
 
@@ -111,6 +161,7 @@ export async function startNode(
     url: '',
     port: 0,
     running: await open(environment),
+    bucket,
     mails,
     fatal,
     advance(ms) {

@@ -110,7 +110,7 @@ export const seededBugs: SeededBug[] = [
         file: STORE,
         find: '  const token = unique(deps.random)\n',
         replace: `  const token = unique(deps.random)
-  if (before?.file) await deps.blobs.remove(before.file)\n`,
+  if (before?.file) await deps.blobs.remove([before.file])\n`,
       },
     ],
     test: 'durability',
@@ -120,7 +120,7 @@ export const seededBugs: SeededBug[] = [
     name: 'a superseded file goes while others are about to read it',
     edits: [
       {
-        file: 'src/housekeeping.ts',
+        file: DISK,
         find: "GRACE_MS = new TimeSpan(5, 'm').milliseconds()",
         replace: 'GRACE_MS = 0',
       },
@@ -618,7 +618,7 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/housekeeping.ts',
-        find: 'AND NOT EXISTS (SELECT 1 FROM hold) LIMIT',
+        find: 'AND NOT EXISTS (SELECT 1 FROM hold WHERE NOT ${lease.LEASES}) LIMIT',
         replace: 'LIMIT',
       },
     ],
@@ -729,4 +729,40 @@ export const seededBugs: SeededBug[] = [
   ...diskBugs,
   ...leakBugs,
   ...fuzzBugs,
+  {
+    name: 'an upload to a bucket is completed although a part of it made way for others',
+    edits: [
+      {
+        file: 'src/blobs/upload.ts',
+        find: '      checkAge()\n      filler.check()\n',
+        replace: '      checkAge()\n',
+      },
+    ],
+    test: 's3',
+    notices: 'of an upload that made way is not missed: it is refused, however much of it is there',
+  },
+  {
+    name: 'a bucket of other data is written to',
+    edits: [
+      {
+        file: 'src/blobs/s3.ts',
+        find: "    if (found !== undefined && found !== id) return 'another'\n",
+        replace: '',
+      },
+    ],
+    test: 's3',
+    notices: 'that was of other data takes nothing there, though it came up later',
+  },
+  {
+    name: 'what is superseded in a bucket goes as soon as on the disk',
+    edits: [
+      {
+        file: 'src/blobs/s3.ts',
+        find: "GRACE_MS = new TimeSpan(24, 'h')",
+        replace: "GRACE_MS = new TimeSpan(5, 'm')",
+      },
+    ],
+    test: 's3',
+    notices: 'stays for a day, so that a database that went back finds it',
+  },
 ]

@@ -78,7 +78,7 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
         file: 'src/store.ts',
         find: '  const token = unique(deps.random)\n',
         replace: `  const token = unique(deps.random)
-  if (before?.file) await deps.blobs.remove(before.file)\n`,
+  if (before?.file) await deps.blobs.remove([before.file])\n`,
       },
     ],
   },
@@ -136,8 +136,8 @@ const afterCrash: Pick<SeededBug, 'name' | 'edits'>[] = [
     edits: [
       {
         file: 'src/housekeeping.ts',
-        find: '    if (await deps.blobs.moveToTrash(',
-        replace: '    if (file === null && await deps.blobs.moveToTrash(',
+        find: '    if (await deps.blobs.setAside(',
+        replace: '    if (file === null && await deps.blobs.setAside(',
       },
     ],
   },

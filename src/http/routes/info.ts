@@ -14,6 +14,10 @@ const state = v.object({
     v.description('`unreachable`: the database server does not answer.'),
   ),
   disk: v.pipe(v.picklist(['ok', 'full']), v.description('`full`: values are not taken.')),
+  values: v.pipe(
+    v.picklist(['ok', 'unreachable', 'refused']),
+    v.description('Those above 16 KiB, where they are in a bucket: all else goes on without them.'),
+  ),
 })
 
 export const infoRoutes = [
@@ -25,8 +29,12 @@ export const infoRoutes = [
     answers: { 200: { description: 'It can.', schema: state } },
     errors: ['ERR02', 'ERR05'],
     handle: async ({ deps }) => {
-      const members = { database: await databaseState(deps), disk: diskState(deps) }
-      if (members.database === 'ok' && members.disk === 'ok') return json(members)
+      const members = {
+        database: await databaseState(deps),
+        disk: diskState(deps),
+        values: await deps.blobs.state(),
+      }
+      if (Object.values(members).every((member) => member === 'ok')) return json(members)
       if (members.database === 'unreachable') {
         throw new SyncError('ERR05', 'The database does not answer: it is asked again and again.', {
           members,

@@ -20,7 +20,7 @@ import {
 } from '../conditions.ts'
 import { route } from '../route.ts'
 import { listedStore } from '../schemas.ts'
-import { sendFile, sendText, toJsonArray } from '../stream.ts'
+import { sendLarge, sendText, toJsonArray } from '../stream.ts'
 
 const VERSION_HEADERS = ['X-Sync-Key', 'X-Sync-Token', 'ETag']
 const VALUE_HEADERS = [
@@ -43,7 +43,7 @@ const READ_HEADERS = [
   { name: 'If-Range', description: 'An ETag; the range counts only when it is current.' },
 ]
 
-const readErrors = ['ERR01', 'KEY01', 'ERR02'] as const
+const readErrors = ['ERR01', 'KEY01', 'ERR02', 'ERR05'] as const
 const writeErrors = ['ERR01', 'PERM01', 'KEY01', 'ERR04', 'ERR05'] as const
 
 export const storeRoutes = [
@@ -185,11 +185,13 @@ async function read({ deps, self, key, incoming, outgoing }: Reading): Promise<R
       : readRange(incoming, { size: found.size, etag: `"${found.token}"` })
   if (range === 'unsatisfiable') throw outside(found.size)
   if (found.file === null) return sendInline(found, { range, headers, method: incoming.method })
-  const file = await deps.blobs.read(found.file)
-  if (file === undefined) throw new MissingValue('the file of a value is missing')
-  return sendFile(
+  const end = incoming.method === 'HEAD' ? 0 : found.size - 1
+  const part = range ?? { start: 0, end }
+  const reading = await deps.blobs.read(found.file, part)
+  if (reading === undefined) throw new MissingValue('the file of a value is missing')
+  return sendLarge(
     { deps, incoming, outgoing },
-    { file, name: found.file, size: found.size, digest: found.digest },
+    { reading, name: found.file, size: found.size, digest: found.digest },
     { range, headers: withLength(headers, found.size, range) },
   )
 }

@@ -1,0 +1,103 @@
+// Owns where large values are: in the folder of the data or in a bucket, and that it is the place where
+// they were put. A start elsewhere would find none of them, and take those of others for left over.
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Blobs } from './blobs/blobs.ts'
+import { Away, type Place } from './blobs/calls.ts'
+import { openBlobs as openDisk } from './blobs/disk.ts'
+import { openBlobs as openS3, type S3Blobs } from './blobs/s3.ts'
+import type { Deps } from './deps.ts'
+import { Refusal } from './errors.ts'
+import { createFolder } from './folder.ts'
+import { unique } from './token.ts'
+
+type PlaceDeps = Pick<Deps, 'clock' | 'config' | 'database' | 'log' | 'random'>
+
+interface Opening {
+  /** The number of this server start. */
+  start: number
+  isServer: boolean
+  onFatal: (reason: string) => void
+}
+
+/** Throws Refusal. */
+export async function open(deps: PlaceDeps, { start, isServer, onFatal }: Opening): Promise<Blobs> {
+  const { config, random } = deps
+  const { root } = config
+  if (config.blobUrl === null) {
+    if (isServer) await makeFolders(deps)
+    return openDisk({ root, start, random, unique, onFatal })
+  }
+  if (isServer) refuseFiles(root)
+  const blobs = await openBucket(deps, config.blobUrl, { start, isServer })
+  if (isServer) await expectOurs(deps, blobs)
+  return blobs
+}
+
+async function makeFolders({ config, database }: PlaceDeps): Promise<void> {
+  if (!existsSync(join(config.root, 'blobs')) && (await hasLarge(database))) {
+    throw new Refusal(
+      'BLOB_URL is not set, and the folder blobs is missing: set it as it was, or restore a backup.',
+    )
+  }
+  for (const name of ['blobs', 'trash']) await createFolder(join(config.root, name))
+}
+
+function refuseFiles(root: string): void {
+  const folder = join(root, 'blobs')
+  if (!existsSync(folder) || readdirSync(folder).length === 0) return
+  throw new Refusal(`BLOB_URL is set, but values lie in ${folder}: start without it.`)
+}
+
+/** The bucket, of which nothing is asked yet. */
+export async function openBucket(
+  { clock, database, log, random }: Omit<PlaceDeps, 'config'>,
+  place: Place,
+  { start, isServer }: Pick<Opening, 'start' | 'isServer'>,
+): Promise<S3Blobs> {
+  const { rows } = await database.execute('SELECT id FROM node')
+  return openS3({
+    place,
+    start,
+    random,
+    unique,
+    wall: clock.wall,
+    owner: { id: String(rows[0]?.['id']), mayTake: isServer && !(await hasLarge(database)) },
+    onState(state, reason) {
+      if (state === 'ok') log.info('the bucket of BLOB_URL answers again')
+      else log.warn({ reason }, `the bucket of BLOB_URL is ${state}: large values have to wait`)
+    },
+  })
+}
+
+/** A bucket that cannot be reached may be there in a minute: the rest goes on without it. */
+async function expectOurs({ config, log }: PlaceDeps, blobs: S3Blobs): Promise<void> {
+  try {
+    const owner = await blobs.claim()
+    if (owner === 'nobody') {
+      throw new Refusal(
+        'BLOB_URL names a bucket without the values of this data: set it as it was.',
+      )
+    }
+    if (owner === 'another') {
+      throw new Refusal(
+        'BLOB_URL names a place with the values of other data: take another prefix.',
+      )
+    }
+    log.info(`large values: the bucket ${config.blobUrl?.bucket} at ${config.blobUrl?.endpoint}`)
+  } catch (error) {
+    if (!(error instanceof Away)) throw error
+    if (error.state === 'refused') throw new Refusal(refusedBy(error))
+  }
+}
+
+const refusedBy = ({ reason }: Away): string =>
+  `The bucket of BLOB_URL refuses this server (${reason}): see that it is there, in that region, and open to AWS_ACCESS_KEY_ID.`
+
+/** Whether there is any value that is not in the database. */
+export async function hasLarge(database: Deps['database']): Promise<boolean> {
+  const { rows } = await database.execute(
+    'SELECT EXISTS (SELECT 1 FROM sync_store WHERE store_file IS NOT NULL) AS found',
+  )
+  return rows[0]?.['found'] === 1
+}
