@@ -15,6 +15,7 @@ import { openForCommand, start } from '../src/node.ts'
 import { openAccount } from './helpers/accounts.ts'
 import { client, type Client } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
+import { startBucket } from './helpers/bucket.ts'
 import { eventually } from './helpers/eventually.ts'
 import { EXECUTABLE, install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
@@ -381,7 +382,8 @@ describe('Nodes on a database server', { skip }, () => {
     const { url } = await openServer(t)
     const node = await startNode(t, {}, { databaseUrl: url })
     const here = install(t, EXECUTABLE)
-    const environment = { DATABASE_URL: url, SECRET_KEY, BLOB_URL: 's3://bucket' }
+    const bucket = await startBucket(t)
+    const environment = { DATABASE_URL: url, SECRET_KEY, ...bucket.environment }
     const run = (...args: string[]) => here.run(args, environment)
     const added = await run('account', 'add', 'ana')
     assert.equal(added.code, 0, added.stderr)

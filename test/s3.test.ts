@@ -199,7 +199,7 @@ describe('A server', { concurrency: 6 }, () => {
       const old = randomBytes(LARGE)
       const { token } = await ana.save('a', old)
       const { token: small } = await ana.save('small', 'value')
-      await bucket.goAway()
+      bucket.goAway()
       const match = { 'X-Sync-Token': token }
       for (const refused of [
         await ana.put('a', randomBytes(LARGE), match),
@@ -220,7 +220,7 @@ describe('A server', { concurrency: 6 }, () => {
       assert.equal(told.status, 500)
       assert.partialDeepStrictEqual(await told.json(), { values: 'unreachable', database: 'ok' })
       await node.running.housekeep()
-      await bucket.comeBack()
+      bucket.comeBack()
       await expectValue(ana, 'a', old)
       await ana.save('a', randomBytes(LARGE), match)
       assert.equal((await health(node)).values, 'ok')
@@ -229,10 +229,10 @@ describe('A server', { concurrency: 6 }, () => {
     it('recovers in the eyes of /health though nobody asks for a value', async (t) => {
       const { node, bucket, ana } = await start(t)
       await ana.save('a', randomBytes(LARGE))
-      await bucket.goAway()
+      bucket.goAway()
       assert.equal((await ana.get('a')).status, 503)
       assert.equal((await health(node)).values, 'unreachable')
-      await bucket.comeBack()
+      bucket.comeBack()
       await eventually(async () => (await health(node)).values, 'ok')
     })
 
@@ -409,23 +409,23 @@ describe('A server', { concurrency: 6 }, () => {
 
     it('goes on without one that cannot be reached, and takes values when it can', async (t) => {
       const bucket = await startBucket(t)
-      await bucket.goAway()
+      bucket.goAway()
       const node = await startNode(t, bucket.environment)
       const ana = await node.signUp('ana')
       await ana.save('small', 'value')
       assert.equal((await health(node)).values, 'unreachable')
       await expectProblem(await ana.put('a', randomBytes(LARGE)), 'ERR05', 503)
-      await bucket.comeBack()
+      bucket.comeBack()
       await ana.save('a', randomBytes(LARGE))
     })
 
     it('that was of other data takes nothing there, though it came up later', async (t) => {
       const { bucket, node: owner } = await start(t)
       await owner.stop()
-      await bucket.goAway()
+      bucket.goAway()
       const node = await startNode(t, bucket.environment)
       const ana = await node.signUp('ana')
-      await bucket.comeBack()
+      bucket.comeBack()
       await expectProblem(await ana.put('a', randomBytes(LARGE)), 'ERR05', 503)
       bucket.advance(8 * DAY)
       await node.running.housekeep()
@@ -523,7 +523,7 @@ describe('A server', { concurrency: 6 }, () => {
       const restored = await here.serve(target)
       const again = remoteClient(restored.url, { token: ana.token, user: ana.user } as never)
       for (const [name, value] of Object.entries(values)) await expectValue(again, name, value)
-      await bucket.goAway()
+      bucket.goAway()
       const away = await here.run(['doctor'], bucket.environment)
       assert.match(away.stdout, /^problem +bucket: cannot be reached/m)
     })

@@ -32,9 +32,9 @@ export interface FakeBucket {
   values(): string[]
   /** Its clock goes ahead. */
   advance(ms: number): void
-  /** Nothing listens any more; `comeBack` on the same port. */
-  goAway(): Promise<void>
-  comeBack(): Promise<void>
+  /** Breaks every connection off, until `comeBack`: its port stays its own. */
+  goAway(): void
+  comeBack(): void
 }
 
 const BUCKET = 'values'
@@ -48,6 +48,7 @@ export async function startBucket(
   const keyId = randomBytes(8).toString('hex')
   const secret = randomBytes(16).toString('hex')
   let ahead = 0
+  let isAway = false
   const now = (): number => Date.now() + ahead
   const fake: FakeBucket = {
     environment: {},
@@ -62,12 +63,13 @@ export async function startBucket(
     advance(ms) {
       ahead += ms
     },
-    async goAway() {
-      const closed = new Promise((resolve) => server.close(resolve))
+    goAway() {
+      isAway = true
       server.closeAllConnections()
-      await closed
     },
-    comeBack: () => new Promise((resolve) => server.listen(port, '127.0.0.1', resolve)),
+    comeBack() {
+      isAway = false
+    },
   }
 
   async function take(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
@@ -86,10 +88,15 @@ export async function startBucket(
   const server = createServer((incoming, outgoing) => {
     take(incoming, outgoing).catch(() => outgoing.destroy())
   })
-  let port = 0
-  await fake.comeBack()
-  port = (server.address() as AddressInfo).port
-  t.after(() => fake.goAway().catch(() => undefined))
+  server.on('connection', (socket) => {
+    if (isAway) socket.destroy()
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
+  })
   fake.endpoint = `http://127.0.0.1:${port}`
   fake.environment = {
     BLOB_URL: `s3://${BUCKET}/${prefix}?endpoint=${fake.endpoint}&region=${REGION}`,

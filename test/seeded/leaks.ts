@@ -9,11 +9,11 @@ const leaks: Pick<SeededBug, 'name' | 'edits'>[] = [
     edits: [
       {
         file: 'src/http/stream.ts',
-        find: '  } finally {\n    await file.close()',
+        find: '  } finally {\n    await reading.close()',
         // Held, or the collector would close it.
         replace: `  } finally {
-    if (range !== null) process.on('exit', () => void file.close())
-    else await file.close()`,
+    if (range !== null) process.on('exit', () => void reading.close())
+    else await reading.close()`,
       },
     ],
   },
@@ -52,7 +52,7 @@ const leaks: Pick<SeededBug, 'name' | 'edits'>[] = [
     edits: [
       {
         file: HOUSEKEEPING,
-        find: 'for (const file of files) await blobs.remove(file)',
+        find: 'await blobs.remove(files)',
         replace: 'void blobs',
       },
     ],
