@@ -2,6 +2,7 @@
 // deleted account left. No transaction of it touches more than 1,000 rows.
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { TimeSpan } from 'oslo'
+import { Away } from './blobs/calls.ts'
 import * as copies from './copies.ts'
 import { sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
@@ -52,6 +53,8 @@ export function housekeeping(deps: HousekeepingDeps): Housekeeping {
       // Last, as a bucket may be away.
       if (deps.blobs.isShared) await tidyShared(deps, isDue)
     } catch (error) {
+      // Of a bucket that is away, the log tells once.
+      if (error instanceof Away) return
       deps.log.warn({ err: error }, 'housekeeping had to stop; it goes on in a minute')
     } finally {
       await keepTime(deps).catch(() => undefined) // a disk that refuses was told of above

@@ -15,7 +15,7 @@ import { StartError, SyncError } from '../src/errors.ts'
 import { startBucket, type FakeBucket, type Fault } from './helpers/bucket.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
-import { FROM_SOURCE, install } from './helpers/executable.ts'
+import { install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { holdBack } from './helpers/held.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
@@ -74,7 +74,7 @@ async function refusalOf(t: TestContext, environment: Record<string, string>, ro
 }
 
 // Most of it is waiting.
-describe('A server', { concurrency: 6 }, () => {
+describe('A server', { concurrency: 3 }, () => {
   describe('Large values in a bucket', () => {
     it('come back as they were, whole and in ranges, and nothing of them is on the disk', async (t) => {
       const { node, bucket, ana } = await start(t)
@@ -131,9 +131,9 @@ describe('A server', { concurrency: 6 }, () => {
       later.end()
       assert.equal((await later.answer).status, 412)
       const puts = bucket.calls.filter((call) =>
-        /^(?:PUT \S+-\w{26}|POST \S+ uploadId)$/.test(call),
+        /^(?:PUT|POST) \S+-\w{26}(?: uploadId)?$/.test(call),
       )
-      assert.equal(puts.length, 2, 'both were there')
+      assert.equal(new Set(puts).size, 2, 'both were there')
       await eventually(() => [bucket.values(), bucket.uploads.size], [[], 0])
       assert.equal(await (await ana.get('a')).text(), 'new value')
     })
@@ -249,19 +249,17 @@ describe('A server', { concurrency: 6 }, () => {
 
     it('at one value by its silence holds up no other, and is asked again', async (t) => {
       const { bucket, ana } = await start(t)
-      const [once, other] = [randomBytes(LARGE), randomBytes(LARGE)]
+      const other = randomBytes(LARGE)
       await ana.save('never', randomBytes(LARGE))
       const [never = ''] = bucket.values()
-      await ana.save('once', once)
-      const [second = ''] = bucket.values().filter((key) => key !== never)
       await ana.save('other', other)
-      const silence = failing(new RegExp(`^GET ${basename(second)}`), 'hang', 1)
-      bucket.fault = (call) => (call === `GET ${basename(never)}` ? 'hang' : silence?.(call))
-      const waiting = [ana.get('never'), expectValue(ana, 'once', once)] as const
+      const silent = `GET ${basename(never)}`
+      bucket.fault = (call) => (call === silent ? 'hang' : undefined)
+      const waiting = ana.get('never')
       for (let i = 0; i < 20; i++) await expectValue(ana, 'other', other)
       await ana.save('third', randomBytes(PART + 1))
-      await waiting[1]
-      await expectProblem(await waiting[0], 'ERR05', 503)
+      await expectProblem(await waiting, 'ERR05', 503)
+      assert.ok(bucket.calls.filter((call) => call === silent).length > 1)
     })
 
     it('when an upload in parts is completed may have done it: the answer alone was lost', async (t) => {
@@ -467,7 +465,7 @@ describe('A server', { concurrency: 6 }, () => {
 
     it('prints where it is, and no secret', async (t) => {
       const { environment, endpoint } = await startBucket(t)
-      const here = install(t, FROM_SOURCE)
+      const here = install(t)
       const { stdout } = await here.run(['config', '--json'], environment)
       const printed = JSON.parse(stdout) as { name: string; value: string }[]
       const valueOf = (name: string) => printed.find((one) => one.name === name)?.value
@@ -483,7 +481,7 @@ describe('A server', { concurrency: 6 }, () => {
   describe('Commands on data with its values in a bucket', () => {
     it('back it up with them, restore that to the disk, and say what else they cannot do', async (t) => {
       const bucket = await startBucket(t)
-      const here = install(t, FROM_SOURCE)
+      const here = install(t)
       const server = await here.serve({ ...bucket.environment, LOG_LEVEL: 'trace' })
       const ana = remoteClient(server.url, await signUp(server.url, { id: 'ana' }))
       const values = { a: randomBytes(LARGE), b: randomBytes(PART + 1) }
