@@ -26,8 +26,9 @@ export interface RemoteOptions {
   onChange: (accounts: number[] | null) => void
 }
 
-// Writes at once, of a node: the database takes one after the other, and refuses who waits too long.
-const MAX_WRITES = 8
+// Writes at once, of a node: the database takes one after the other. With more of them waiting there sqld is
+// slower, and now and then stands still for seconds; with one, a call that is slow would hold up all.
+const MAX_WRITES = 2
 const MAX_WAITING = 512
 const MAX_CALLS = 128
 const ATTEMPTS = 4
