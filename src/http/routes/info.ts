@@ -14,9 +14,13 @@ const state = v.object({
     v.description('`unreachable`: the database server does not answer.'),
   ),
   disk: v.pipe(v.picklist(['ok', 'full']), v.description('`full`: values are not taken.')),
-  values: v.pipe(
-    v.picklist(['ok', 'unreachable', 'refused']),
-    v.description('Those above 16 KiB, where they are in a bucket: all else goes on without them.'),
+  values: v.optional(
+    v.pipe(
+      v.picklist(['ok', 'unreachable', 'refused']),
+      v.description(
+        'Those above 16 KiB, where they are in a bucket: all else goes on without them.',
+      ),
+    ),
   ),
 })
 
@@ -32,7 +36,7 @@ export const infoRoutes = [
       const members = {
         database: await databaseState(deps),
         disk: diskState(deps),
-        values: await deps.blobs.state(),
+        ...(deps.blobs.isShared && { values: await deps.blobs.state() }),
       }
       if (Object.values(members).every((member) => member === 'ok')) return json(members)
       if (members.database === 'unreachable') {
