@@ -44,9 +44,10 @@ async function bundle(): Promise<void> {
       copy: 'src/database/copy.ts',
       hasher: 'src/hasher.ts',
       nodemailer: 'node_modules/nodemailer/dist/esm/nodemailer.js',
+      prometheus: 'node_modules/@prometheus-io/client/index.js',
     },
-    // An asset of its own: src/packed.ts.
-    external: ['nodemailer'],
+    // Assets of their own: src/packed.ts.
+    external: ['nodemailer', '@prometheus-io/client'],
     outdir: 'dist',
     outExtension: { '.js': '.cjs' },
     bundle: true,

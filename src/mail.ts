@@ -2,7 +2,7 @@
 import { domainToASCII, domainToUnicode } from 'node:url'
 import type { Transporter } from 'nodemailer'
 import type { Config } from './config.ts'
-import { loadNodemailer } from './packed.ts'
+import { load } from './packed.ts'
 
 export interface Mailer {
   /** Sends a password reset token to the address that is the account's id. */
@@ -20,7 +20,7 @@ export function openMailer({
   return {
     async sendReset(address, token) {
       if (!isPlain(address)) return
-      transport ??= loadNodemailer().then(({ createTransport }) => createTransport(smtpUrl))
+      transport ??= load('nodemailer').then(({ createTransport }) => createTransport(smtpUrl))
       await (
         await transport
       ).sendMail({

@@ -2,7 +2,7 @@
 // label holds anything of an account.
 import type * as Prometheus from '@prometheus-io/client'
 import type { Deps } from './deps.ts'
-import { version } from './packed.ts'
+import { load, version } from './packed.ts'
 
 interface Answered {
   method: string
@@ -31,7 +31,7 @@ const GROUP_SIZES = [1, 2, 4, 8, 16, 32, 64]
 
 /** The library is loaded only where somebody scrapes. */
 export async function openMetrics(): Promise<Metrics> {
-  const library = await import('@prometheus-io/client')
+  const library = await load('prometheus')
   const registry = new library.Registry()
   library.collectDefaultMetrics({ register: registry })
   const { requests, answers, commits, groups } = counted(library, registry)

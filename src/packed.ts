@@ -4,7 +4,6 @@ import { createRequire } from 'node:module'
 import type * as Sea from 'node:sea'
 import { compileFunction } from 'node:vm'
 import { Worker } from 'node:worker_threads'
-import type * as Nodemailer from 'nodemailer'
 
 // scripts/build.ts replaces these two names. From source they do not exist, so a typeof has to come first.
 declare const __VERSION__: string
@@ -56,13 +55,22 @@ export function startWorker(name: keyof typeof WORKERS, workerData: unknown): Wo
   return new Worker(entry, { execArgv: [], name, workerData })
 }
 
-/** Large, and of use to few servers: read when it is needed, or it would make every start longer. */
-export async function loadNodemailer(): Promise<typeof Nodemailer> {
-  if (source !== null) return import('nodemailer')
+/** Large, and of use to few servers: read when they are needed, or they would make every start longer. */
+const LARGE = {
+  nodemailer: () => import('nodemailer'),
+  prometheus: () => import('@prometheus-io/client'),
+}
+
+/** The module of that name. */
+export async function load<Name extends keyof typeof LARGE>(
+  name: Name,
+): Promise<Awaited<ReturnType<(typeof LARGE)[Name]>>>
+export async function load(name: keyof typeof LARGE): Promise<unknown> {
+  if (source !== null) return LARGE[name]()
   const module = { exports: {} }
-  const run = compileFunction(readAsset('nodemailer.cjs'), ['require', 'module', 'exports'])
+  const run = compileFunction(readAsset(`${name}.cjs`), ['require', 'module', 'exports'])
   run(createRequire(process.execPath), module, module.exports)
-  return module.exports as typeof Nodemailer
+  return module.exports
 }
 
 function assetsIn(folder: string): string[] {
