@@ -1,6 +1,8 @@
 // Owns the proof of nodes on a database server: any number of them, that hear each other, outlive its
 // death and what is lost on the way to it, and notice when it comes back as it was before.
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { readConfig } from '../src/config.ts'
@@ -21,6 +23,7 @@ import { EXECUTABLE, install } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
 import { SECRET_KEY, startNode, temporaryFolder, type TestNode } from './helpers/node.ts'
+import { remoteClient, signUp } from './helpers/remote.ts'
 import { one, rows } from './helpers/rows.ts'
 import { hasSqld, startSqld, type Sqld } from './helpers/sqld.ts'
 
@@ -36,6 +39,9 @@ async function openServer(t: TestContext): Promise<Sqld> {
 /** The same session, through another node. */
 const through = (node: TestNode, { id, token, user }: Client): Client =>
   client(node, id, { token, user })
+
+const listFiles = (folder: string): string[] =>
+  existsSync(folder) ? readdirSync(folder, { recursive: true }).map(String) : []
 
 const isWrite = (body: string): boolean => body.includes('COMMIT')
 
@@ -376,6 +382,32 @@ describe('Nodes on a database server', { skip }, () => {
     proxy.lead(sqld.url)
     for (let i = 0; i < 2; i++) await deps.database.execute('SELECT 1')
     await close()
+  })
+
+  it('share large values in a bucket, and keep nothing on their own disks', async (t) => {
+    const [{ url }, bucket] = await Promise.all([openServer(t), startBucket(t)])
+    const environment = { DATABASE_URL: url, SECRET_KEY, ...bucket.environment }
+    const places = [install(t, EXECUTABLE), install(t, EXECUTABLE)]
+    const nodes = await Promise.all(places.map((place) => place.serve(environment)))
+    const [first, second] = nodes.map((node) => node.url) as [string, string]
+    const opened = await signUp(first, { id: 'ana' })
+    const [here, there] = [remoteClient(first, opened), remoteClient(second, opened)]
+    const value = randomBytes(100_000)
+    await expectStatus(await here.put('a', value), 201)
+    const read = await expectStatus(await there.get('a'), 200)
+    assert.deepEqual(Buffer.from(await read.arrayBuffer()), value)
+    await expectStatus(await there.put('a', randomBytes(50_000), ANY), 204)
+    const { size } = await readPage(here).then(
+      ({ changes: [change] }) => change as { size: number },
+    )
+    assert.equal(size, 50_000)
+    const health = await (await fetch(`${second}/health`)).json()
+    assert.deepEqual(health, { database: 'ok', disk: 'ok', values: 'ok' })
+    for (const node of nodes) assert.equal((await node.stop()).code, 0)
+    for (const { root } of places) assert.deepEqual(listFiles(root), [])
+    // A third takes over what the others left.
+    const third = await install(t, EXECUTABLE).serve(environment)
+    await expectStatus(await remoteClient(third.url, opened).get('a'), 200)
   })
 
   it('have commands that work on it, and others that say what does', async (t) => {
