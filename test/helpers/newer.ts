@@ -33,7 +33,8 @@ export function newerProgram(t: TestContext): string[] {
 /** Makes the data as the program before the last migration left it. */
 export function takeBack(root: string): void {
   const database = new DatabaseSync(join(root, 'sync-node.db'))
-  database.exec(`ALTER TABLE node DROP COLUMN version;
-    DELETE FROM migration WHERE number = 3; UPDATE node SET schema = 2`)
+  // At once: a cut between them would leave what no program ever did.
+  database.exec(`BEGIN; ALTER TABLE node DROP COLUMN version;
+    DELETE FROM migration WHERE number = 3; UPDATE node SET schema = 2; COMMIT`)
   database.close()
 }
