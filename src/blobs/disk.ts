@@ -175,6 +175,8 @@ async function startUpload({
   const file = await openFile(path, flags, 0o600).catch(refuse)
   let isEntrySynced = false
   let unsynced = 0
+  let writing = Promise.resolve()
+  let syncing = Promise.resolve()
 
   // The entry last: file systems with a journal have mostly made it durable with the file by then.
   async function syncAll(): Promise<void> {
@@ -183,29 +185,45 @@ async function startUpload({
     isEntrySynced = true
   }
 
+  async function append(chunk: Uint8Array): Promise<void> {
+    for (let done = 0; done < chunk.length;) {
+      done += (await file.write(chunk, done).catch(refuse)).bytesWritten
+    }
+    unsynced += chunk.length
+    if (unsynced < SYNC_EVERY_BYTES) return
+    unsynced = 0
+    await syncing
+    syncing = begin(syncAll())
+  }
+
   return {
     name,
+    // The next chunk comes in while this one is written, and the next part while that one is synced.
     async write(chunk) {
-      for (let done = 0; done < chunk.length;) {
-        done += (await file.write(chunk, done).catch(refuse)).bytesWritten
-      }
-      unsynced += chunk.length
-      if (unsynced < SYNC_EVERY_BYTES) return
-      unsynced = 0
-      await syncAll()
+      await writing
+      writing = begin(append(chunk))
     },
     async finish() {
+      await writing
+      await syncing
       await syncAll()
       await file.close()
     },
     leave: () => file.close().catch(() => undefined),
     async discard() {
+      await Promise.allSettled([writing, syncing])
       await file.close().catch(() => undefined)
       // On a disk that takes no writes any more it stays: the next start finds that no row names it.
       await rm(path, { force: true }).catch(() => undefined)
     },
     checkAge: () => undefined, // of this start, which no sweep looks at
   }
+}
+
+/** Work that is waited for later: until then nobody looks at how it fails. */
+function begin(work: Promise<void>): Promise<void> {
+  work.catch(() => undefined)
+  return work
 }
 
 /** What a failed call on a file means to the client, when nothing has happened yet. */
