@@ -11,8 +11,8 @@ import { openLine, signUpAll, WRONG, type Line } from '../test/attack/ask.ts'
 import { flood } from '../test/attack/flood.ts'
 import { compare, type Compared } from '../test/attack/guess.ts'
 import { fromEverywhere, tryWay, WAYS } from '../test/attack/limits.ts'
+import { at, median } from '../test/helpers/figures.ts'
 import { killAll, startSyncNode, type Server } from './bench/process.ts'
-import { median } from './bench/report.ts'
 
 const share = Number(process.argv[2] ?? 1)
 const FLOOD = { seconds: 60 * share, quietSeconds: 20 * share, rate: 500, addresses: 50 }
@@ -71,7 +71,7 @@ async function floodIt(server: Server): Promise<void> {
   const memory = watchMemory(server)
   const found = await flood(server.url, FLOOD)
   const { logins, outcomes, brokenReads, home, away } = found
-  const [quiet, flooded] = [percentile(found.quietMs, 0.99), percentile(found.floodedMs, 0.99)]
+  const [quiet, flooded] = [at(found.quietMs, 0.99), at(found.floodedMs, 0.99)]
   const more = memory.most()
   const isExpected = (one: string): boolean => /^(401 AUTH02|429 RATE01|503 ERR05)$/.test(one)
   print(
@@ -82,7 +82,7 @@ async function floodIt(server: Server): Promise<void> {
   print('  most passwords tried from one address', `${found.mostTried}`, found.mostTried <= 100)
   print(
     `  ${found.floodedMs.length} reads meanwhile, p50 and p99`,
-    `${percentile(found.floodedMs, 0.5).toFixed(1)} and ${flooded.toFixed(1)} ms; before, ${percentile(found.quietMs, 0.5).toFixed(1)} and ${quiet.toFixed(1)} ms`,
+    `${at(found.floodedMs, 0.5).toFixed(1)} and ${flooded.toFixed(1)} ms; before, ${at(found.quietMs, 0.5).toFixed(1)} and ${quiet.toFixed(1)} ms`,
     brokenReads.length === 0 && flooded <= 2 * quiet,
   )
   for (const [name, people] of [
@@ -162,10 +162,6 @@ function watchMemory(server: Server): { most(): number } {
       return (peak - before) / 1024
     },
   }
-}
-
-function percentile(values: number[], part: number): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length * part)] as number
 }
 
 function counts(outcomes: Record<string, number>): string {

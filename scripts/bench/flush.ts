@@ -9,7 +9,8 @@ import type { Bench } from './bench.ts'
 import { CONNECTIONS, drive, toBytes, withTokens, wrk } from './load.ts'
 import { openSyncNode, startFloor, type Request, type Running, type SyncNode } from './peers.ts'
 import { settleDisk } from './process.ts'
-import { figure, median, toDigits, type Result } from './report.ts'
+import { median } from '../../test/helpers/figures.ts'
+import { figure, toDigits, type Result } from './report.ts'
 import { VALUE, send } from './small.ts'
 
 const FLUSH_MS = 10

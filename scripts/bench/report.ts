@@ -1,5 +1,6 @@
 // Owns what is measured as data, and as the text that is printed.
 import { cpus, release } from 'node:os'
+import { median } from '../../test/helpers/figures.ts'
 
 export interface Figure {
   who: string
@@ -35,12 +36,6 @@ export interface Report {
 
 export const machine = (): string =>
   `${cpus().length} × ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.versions.node}`
-
-export const median = (values: number[]): number => at(values, 0.5)
-
-/** The value below which such a share of them lies. */
-export const at = (values: number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length * share)] as number
 
 export const mib = (kib: number): number => kib / 1024
 

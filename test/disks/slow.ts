@@ -5,6 +5,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { EXECUTABLE, install } from '../helpers/executable.ts'
+import { at } from '../helpers/figures.ts'
 import { remoteClient, signUp } from '../helpers/remote.ts'
 import { mountSlow } from './mount.ts'
 import type { Scope } from './place.ts'
@@ -84,7 +85,6 @@ export async function measureSlow(
   const uploads = [0, 1, 2].map(upload)
   await Promise.all([...writers, writeMany(), ...uploads, read(), read(), watchLog()])
   await server.stop()
-  const sorted = times.toSorted((a, b) => a - b)
-  const at = (share: number): number => sorted[Math.floor(sorted.length * share)] ?? Number.NaN
-  return { gets: times.length, p50: at(0.5), p99: at(0.99), worst: at(1 - Number.EPSILON), ...sums }
+  const [p50, p99, worst] = [at(times, 0.5), at(times, 0.99), at(times, 1 - Number.EPSILON)]
+  return { gets: times.length, p50, p99, worst, ...sums }
 }

@@ -3,6 +3,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { install, type Server } from '../helpers/executable.ts'
+import { at } from '../helpers/figures.ts'
 import { openapiOf } from '../helpers/openapi.ts'
 import { PROGRAM } from '../proof/recording.ts'
 import { faultsInLog, judgeBy } from './judge.ts'
@@ -200,8 +201,7 @@ async function waiting({ output }: Server): Promise<string[]> {
   return text.match(/^sync_node_(?:held_polls|event_streams) [^0].*$/gm) ?? []
 }
 
-const p99 = (ms: number[]): string =>
-  (ms.toSorted((a, b) => a - b)[Math.floor(ms.length * 0.99)] ?? 0).toFixed(1)
+const p99 = (ms: number[]): string => (at(ms, 0.99) || 0).toFixed(1)
 
 /** All that was done and found, in lines. */
 export function toTable({ played, cuts, slow, memory, problems, seconds, seed }: Figures): string {

@@ -1,4 +1,5 @@
 // Owns the judgement on a soak, and its table.
+import { median } from '../helpers/figures.ts'
 import type { Sample } from './measure.ts'
 import type { Figures } from './soak.ts'
 
@@ -34,11 +35,6 @@ const MEMORY = 'memory of its own, MiB'
 const MEMORY_GROWTH_MIB = 12
 // Caches are full by then, and so few samples say nothing of a trend.
 const SAMPLES_FOR_MEMORY = 20
-
-function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] as number
-}
 
 /** What leaked or grew. */
 export function judge(samples: Sample[]): string[] {
