@@ -5,6 +5,8 @@ import type { Config } from './config.ts'
 import { load } from './packed.ts'
 
 export interface Mailer {
+  /** A letter begins at any time within so long, as its work tells who sends other requests meanwhile. */
+  maxDelayMs: number
   /** Sends a password reset token to the address that is the account's id. */
   sendReset(address: string, token: string): Promise<void>
 }
@@ -18,6 +20,7 @@ export function openMailer({
   if (smtpUrl === null || mailFrom === null) return null
   let transport: Promise<Transporter> | undefined
   return {
+    maxDelayMs: 1000,
     async sendReset(address, token) {
       if (!isPlain(address)) return
       transport ??= load('nodemailer').then(({ createTransport }) => createTransport(smtpUrl))

@@ -1,4 +1,6 @@
 // Owns password reset tokens: at most one an account, mailed or printed, good once.
+import { randomInt } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { TimeSpan } from 'oslo'
 import { requireChanges, sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
@@ -23,8 +25,10 @@ export const wrong = (): SyncError =>
 /** Mails a token to the id, if it is an account's and a mail is due. Says nothing either way. */
 export async function mail(deps: Deps, id: string): Promise<void> {
   const { database, clock, random, limiter, mailer } = deps
+  if (mailer === null) return
+  await pause(randomInt(mailer.maxDelayMs + 1), undefined, { ref: false })
   const handle = toHandle(deps, id)
-  if (mailer === null || !(await exists(deps, handle))) return
+  if (!(await exists(deps, handle))) return
   const { secret, digest } = token.issue(random)
   const now = clock.now()
   limiter.take(MAILS, handle)

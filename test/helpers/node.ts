@@ -142,6 +142,7 @@ export async function startNode(
         uptime: () => performance.now() + offset.uptime,
       },
       mailer: {
+        maxDelayMs: 0,
         sendReset: async (address, token) => {
           mails.push({ address, token })
         },
