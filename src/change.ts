@@ -77,6 +77,19 @@ export async function beginning({ database }: Pick<Deps, 'database'>): Promise<P
   return { seq: 0, began: Number(rows[0]?.['seq']) || null, nonce: Number(rows[0]?.['nonce']) }
 }
 
+/** A part with nothing in it, or undefined when there is something: most polls cost no more than this. */
+export async function nothing(
+  { clock, database }: Pick<Deps, 'clock' | 'database'>,
+  self: Session,
+  since: Position,
+): Promise<Part | undefined> {
+  const { rows } = await database.execute(standing(self, since, clock.now()))
+  check(since, rows[0])
+  return rows[0]?.['news'] === 0
+    ? { entries: [], position: atEnd(since, since), more: false, end: Number(rows[0]['seq']) }
+    : undefined
+}
+
 /** The changes after a position, as many as one part holds. Throws AUTH01, FEED01. */
 export async function part(
   deps: FeedDeps,
@@ -114,12 +127,18 @@ export async function part(
     entries: entries.filter(
       ({ change, position }) => !('deleted' in change) || position.seq > began,
     ),
-    // At the end whatever began is done.
-    position: more ? last : { ...last, seq: Math.max(last.seq, began), began: null },
+    position: more ? last : atEnd(since, last),
     more,
     end: Math.min(end, Number(state?.['seq'])),
   }
 }
+
+/** At the end whatever began is done. */
+const atEnd = ({ began }: Position, last: Position): Position => ({
+  ...last,
+  seq: Math.max(last.seq, began ?? 0),
+  began: null,
+})
 
 function advance({ began, nonce }: Position, row: Record<string, unknown>): Position {
   const seq = Number(row['change_seq'])

@@ -34,12 +34,14 @@ const anchorOf = ({ seq, began }: Position): number => Math.max(seq, began ?? 0)
 
 const STANDING = `SELECT node.seq, a.forgotten_seq, ${rangeAt('?2')} AS nonce,
     (SELECT min(first_seq) FROM feed_start WHERE first_seq > ?2) AS next_start,
-    ${session.aliveAt('?3', '?4')} AS alive
+    ${session.aliveAt('?3', '?4')} AS alive,
+    EXISTS (SELECT 1 FROM account_permission WHERE sync_account_id = ?1 AND change_seq > ?5)
+      OR EXISTS (SELECT 1 FROM tombstone WHERE sync_account_id = ?1 AND change_seq > ?5) AS news
   FROM node, sync_account a WHERE a.number = ?1`
 
-/** Selects how it stands with going on from a position, for `check`. */
+/** Selects how it stands with going on from a position, for `check`, and whether anything comes after it. */
 export const standing = (self: Session, position: Position, now: number): Statement =>
-  sql(STANDING, [self.account, anchorOf(position), self.token, now])
+  sql(STANDING, [self.account, anchorOf(position), self.token, now, position.seq])
 
 /** Throws AUTH01, and FEED01 unless the account may go on from there, by the row that `standing` selects. */
 export function check(position: Position, row: Record<string, unknown> | undefined): void {
@@ -52,9 +54,18 @@ export function check(position: Position, row: Record<string, unknown> | undefin
   if (!isKnown) throw unknown()
 }
 
+// Of the sessions that are remembered: each poll needs its key twice.
+const accountKeys = new WeakMap<Session, Uint8Array>()
+
 /** One AES block under a key of this account alone: a plain sequence would tell how much others write. */
-const keyOf = ({ keys }: Pick<Deps, 'keys'>, self: Session): Uint8Array =>
-  createHmac('sha256', keys.cursor).update(self.keySalt).digest()
+function keyOf({ keys }: Pick<Deps, 'keys'>, self: Session): Uint8Array {
+  let key = accountKeys.get(self)
+  if (key === undefined) {
+    key = createHmac('sha256', keys.cursor).update(self.keySalt).digest()
+    accountKeys.set(self, key)
+  }
+  return key
+}
 
 /** Makes an account's cursors of positions. */
 export function sealer(deps: Pick<Deps, 'keys'>, self: Session): (position: Position) => string {
