@@ -57,12 +57,7 @@ const IDLE_MS = 120_000
 export async function listen(deps: Deps): Promise<Listening> {
   const app = createApp(deps)
   const stopped = new AbortController()
-  const respond: Parameters<typeof getRequestListener>[0] = async (request, bindings) => {
-    const env = bindings as HttpBindings
-    const response = await app.fetch(request, env)
-    return isEarly(response, env) ? sendEarly(response, env, stopped.signal) : response
-  }
-  const toApp = getRequestListener(respond, {
+  const toApp = getRequestListener(respondBy(app, stopped.signal), {
     hostname: 'localhost',
     errorHandler: () => refuse(deps, malformed('The request target or Host is malformed.')),
   })
@@ -117,6 +112,34 @@ export async function listen(deps: Deps): Promise<Listening> {
 
 /** Node drops what stands behind such a request in the same segment: nobody may wait for its answers. */
 const wouldUpgrade = ({ headers }: IncomingMessage): boolean => headers.upgrade !== undefined
+
+function respondBy(
+  app: ReturnType<typeof createApp>,
+  stopped: AbortSignal,
+): Parameters<typeof getRequestListener>[0] {
+  return async (request, bindings) => {
+    const env = bindings as HttpBindings
+    const response = await app.fetch(request, env)
+    if (isEarly(response, env)) return sendEarly(response, env, stopped)
+    sendWithOthers(env.outgoing.socket)
+    return response
+  }
+}
+
+const corked: Socket[] = []
+
+/**
+ * Answers that are ready in one turn of the event loop leave at its end: to send each alone, between the
+ * work for two others, wakes its reader's process every time.
+ */
+function sendWithOthers(socket: Socket | null): void {
+  if (socket === null) return
+  socket.cork()
+  if (corked.push(socket) > 1) return
+  setImmediate(() => {
+    for (const one of corked.splice(0)) one.uncork()
+  })
+}
 
 type Taking = (incoming: IncomingMessage, outgoing: ServerResponse) => void
 
