@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { EMULATORS } from '../scripts/release/body.ts'
 import { released, version, without } from './helpers/release.ts'
 import { smoke } from './smoke.ts'
 
-const QEMU = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu']
+const QEMU = EMULATORS.arm64
 const skip = without({ tools: QEMU.slice(0, 1), release: true })
 
 describe('The executable for arm64', { skip }, () => {

@@ -11,7 +11,9 @@ describe('A build', () => {
     const elsewhere = copyOfCheckout(t)
     const folder = createRequire(import.meta.url).resolve(`node-linux-${process.arch}/package.json`)
     const node = join(folder, '../bin/node')
-    await promisify(execFile)(process.execPath, ['scripts/build.ts', node], { cwd: elsewhere })
+    await promisify(execFile)(process.execPath, ['scripts/build.ts', 'dist/sync-node', node], {
+      cwd: elsewhere,
+    })
     const [one, other] = [join(elsewhere, 'dist/sync-node'), join(checkout, 'dist/sync-node')]
     assert.equal(sha256(one), sha256(other))
   })

@@ -6,6 +6,12 @@ import { join } from 'node:path'
 
 export type Architecture = 'x64' | 'arm64'
 
+/** The words before a command that make it run where it does not by itself, by Debian's qemu-user-static. */
+export const EMULATORS: Record<Architecture, [string, ...string[]]> = {
+  x64: ['qemu-x86_64-static', '-L', '/usr/x86_64-linux-gnu'],
+  arm64: ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu'],
+}
+
 /** The path of its binary. npm installs this machine's own alone; another's is fetched once. */
 export function nodeFor(architecture: Architecture): string {
   const name = `node-linux-${architecture}`

@@ -13,7 +13,7 @@ import {
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { commitSeconds } from '../commit.ts'
-import { nodeFor, type Architecture } from './body.ts'
+import { EMULATORS, nodeFor, type Architecture } from './body.ts'
 import { bundledPackages } from './bundled.ts'
 import { thirdPartyLicenses } from './licenses.ts'
 import { manual } from './manual.ts'
@@ -60,7 +60,8 @@ writeFileSync(join(OUTPUT, 'SHA256SUMS'), checksums())
 for (const name of readdirSync(OUTPUT)) console.log(`${OUTPUT}/${name}`)
 
 function refuseWithoutTools(): void {
-  const tools = { tar: 'GNU tar', xz: 'XZ Utils', 'dpkg-deb': 'Debian' }
+  const [emulator] = EMULATORS[process.arch === 'x64' ? 'arm64' : 'x64']
+  const tools = { tar: 'GNU tar', xz: 'XZ Utils', 'dpkg-deb': 'Debian', [emulator]: 'qemu' }
   for (const [tool, says] of Object.entries(tools)) {
     const { stdout } = spawnSync(tool, ['--version'], { encoding: 'utf8' })
     if (stdout?.includes(says)) continue
@@ -73,7 +74,10 @@ async function releaseFor(architecture: Architecture): Promise<void> {
   const executable = join(OUTPUT, `sync-node-${version}-linux-${architecture}`)
   // The one that the tests ran, where there is one.
   if (architecture === process.arch) copyFileSync(EXECUTABLE, executable)
-  else execFileSync(process.execPath, ['scripts/build.ts', nodeFor(architecture), executable])
+  else {
+    const command = [...EMULATORS[architecture], nodeFor(architecture)]
+    execFileSync(process.execPath, ['scripts/build.ts', executable, ...command])
+  }
   const depends = systemNeeds(readFileSync(executable))
   const packing = { architecture, executable, depends, output: OUTPUT }
   for (const pack of [packTarball, packDeb]) {
