@@ -85,6 +85,8 @@ describe('below the floor of free disk', () => {
     const phone = await node.logIn('ana', { device: 'phone' })
     await expectStatus(await phone.request('/auth', { method: 'DELETE' }), 204)
     await expectStatus(await ana.delete('small', token), 204)
+    const body = JSON.stringify({ operations: [{ delete: 'large', token: '*' }] })
+    await expectStatus(await ana.request('/batch', { method: 'POST', body }), 200)
     await node.running.housekeep()
     await expectStatus(await ana.request('/account', { method: 'DELETE' }), 204)
     await node.logIn('ben')
