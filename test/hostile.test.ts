@@ -590,6 +590,18 @@ describe('odd requests that are rightful', () => {
     assert.equal((await wire.answer())?.status, 204)
   })
 
+  it('pipelined by the thousand, while the first is still to be answered, end the connection', async (t) => {
+    const { node, ana, session } = await open(t)
+    const { cursor } = (await (await ana.request('/changes')).json()) as { cursor: string }
+    const wire = await openWire(t, node.port)
+    wire.send(`GET /changes?wait=50&since=${cursor} HTTP/1.1\r\n${HOST}${session}\r\n`)
+    await eventually(() => node.running.deps.listeners.count(), 1)
+    wire.send(`GET /info HTTP/1.1\r\n${HOST}\r\n`.repeat(2000))
+    await wire.closed()
+    await eventually(() => node.running.deps.listeners.count(), 0)
+    await expectStatus(await ana.request('/changes'), 200)
+  })
+
   it('that would upgrade are answered as they are, and what stands behind them is sent again', async (t) => {
     const { node, session } = await open(t)
     const wire = await openWire(t, node.port)

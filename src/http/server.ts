@@ -38,6 +38,8 @@ const SINGLE = new Set([
 ])
 // A raw backslash or fragment in a target is read differently by different programs.
 const TARGET = /^\/[!"$-[\]-~]*$/
+// Node reads on while an answer is due: each request that waits behind it takes memory.
+const MOST_WAITING = 100
 const STOP_MS = 10_000
 const FILES = 256
 const LINGER_MS = 2000
@@ -145,24 +147,33 @@ type Taking = (incoming: IncomingMessage, outgoing: ServerResponse) => void
 
 /**
  * One answer at a time on a connection, as it is read: who sends many requests in a row and reads
- * nothing would have the server make, and hold, the answers to them all.
+ * nothing would have the server make, and hold, the answers to them all. With too many he is hung up on.
  */
 function inOrder(take: Taking): Taking {
   return (incoming, outgoing) => {
-    const socket = incoming.socket as Socket & { [LAST]?: ServerResponse | undefined }
+    const socket = incoming.socket as Queued
     const before = socket[LAST]
     socket[LAST] = outgoing
     outgoing.once('close', () => {
       if (socket[LAST] === outgoing) socket[LAST] = undefined
     })
     if (before === undefined) return take(incoming, outgoing)
+    const waiting = (socket[WAITING] ?? 0) + 1
+    socket[WAITING] = waiting
+    if (waiting > MOST_WAITING) {
+      socket.destroy()
+      return
+    }
     before.once('close', () => {
+      socket[WAITING] = (socket[WAITING] ?? 1) - 1
       if (!socket.destroyed) take(incoming, outgoing)
     })
   }
 }
 
 const LAST = Symbol('the last answer of a connection')
+const WAITING = Symbol('how many requests of a connection wait for it')
+type Queued = Socket & { [LAST]?: ServerResponse | undefined; [WAITING]?: number }
 
 /** Some descriptors stay free for files: a server that is out of them can neither read nor write. */
 function maxConnections(): number {
