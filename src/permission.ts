@@ -39,6 +39,16 @@ const OWNS = holds(`AND p.permission = 'OWN'`)
 // Guards a batch: somebody alive still OWNs the store.
 const IS_OWNED = isOwned('?')
 
+// Guards a batch: (grants as JSON, store key, quota) nobody would OWN more than fits. Else two accounts
+// could store without end: one writes, hands over, and leaves.
+const HAS_ROOM = `NOT EXISTS (
+  SELECT 1 FROM json_each(?1) g JOIN sync_account a ON a.id = g.value ->> 'user'
+  JOIN sync_store t ON t.store_key = ?2
+  WHERE g.value ->> 'permission' = 'OWN' AND t.size > 0 AND a.used + t.size > ?3
+  AND NOT EXISTS (
+    SELECT 1 FROM account_permission p
+    WHERE p.sync_account_id = a.number AND p.store_key = ?2 AND p.permission = 'OWN'))`
+
 const MEMBERS = `account_permission p JOIN sync_account a ON a.number = p.sync_account_id
   WHERE p.store_key = ? AND a.dead = 0`
 
@@ -57,7 +67,7 @@ export async function list(deps: Deps, self: Session, key: string): Promise<Memb
 
 /**
  * Adds or changes those named, all or nothing; answers them with their handles, in the order given.
- * Throws AUTH01, ERR01, PERM01, PERM02, REQ01, RATE01, SIZE01, SIZE03.
+ * Throws AUTH01, ERR01, PERM01, PERM02, REQ01, RATE01, SIZE01, SIZE02, SIZE03.
  */
 export async function put(
   deps: Deps,
@@ -76,10 +86,12 @@ export async function put(
   deps.space.check(0)
   await greet(deps, self, [...handles])
   const json = JSON.stringify(wanted)
+  const room = [json, found.key, deps.config.quota ?? Number.MAX_SAFE_INTEGER]
   await commit(
     database,
     () => [
       require(OWNS, [self.token, clock.now(), found.key]),
+      require(HAS_ROOM, room),
       sql(
         `INSERT INTO account_permission (sync_account_id, store_key, permission)
          SELECT a.number, ?2, g.value ->> 'permission'
@@ -101,6 +113,8 @@ export async function put(
       await owned(deps, self, key)
       await greet(deps, self, [...handles], 0)
       await explainMembers(deps, found, wanted)
+      const { rows } = await database.execute(sql(`SELECT ${HAS_ROOM} AS fits`, room))
+      if (rows[0]?.['fits'] === 0) throw crowded()
     },
   )
   return wanted
@@ -156,6 +170,9 @@ async function explainMembers(
     throw new SyncError('SIZE01', `A store has at most ${MAX_MEMBERS} members.`)
   }
 }
+
+const crowded = (): SyncError =>
+  new SyncError('SIZE02', 'It does not fit into the quota of one of those who would OWN it.')
 
 const ownerless = (): SyncError =>
   new SyncError('PERM02', 'A store needs an OWN: give that to somebody else first, or delete it.')

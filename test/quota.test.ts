@@ -163,8 +163,9 @@ describe('a full quota', () => {
   it('refuses growth alone: what is there may shrink, or change', async (t) => {
     const { ana, ben } = await startWithPeople(t, { QUOTA: '1000' })
     await ana.save('a', bytes(300))
-    await ben.save('b', bytes(900))
+    await ben.save('b', bytes(700))
     await grant(ben, 'b', ana, 'OWN')
+    await ben.save('b', bytes(900), ANY)
     assert.equal(await usedBy(ana), 1200)
     await expectProblem(await ana.put('a', bytes(301), ANY), 'SIZE02', 507)
     await expectProblem(await ana.put('new', bytes(1)), 'SIZE02', 507)
@@ -205,6 +206,24 @@ describe('a full quota', () => {
     await ben.save(key, bytes(500), ANY)
     await expectStatus(await ben.delete('full', '*'), 204)
     await expectProblem(await ben.put(key, bytes(1001), ANY), 'SIZE02', 507)
+  })
+
+  it('refuses to OWN what others hand over, and takes any other permission on it', async (t) => {
+    const { node, ana, ben } = await startWithPeople(t, { QUOTA: '1000' })
+    await ben.save('b', bytes(500))
+    for (const key of ['first', 'second']) await ana.save(key, bytes(500))
+    await grant(ana, 'first', ben, 'OWN')
+    await expectProblem(await ana.grant('second', ben.user, 'OWN'), 'SIZE02', 507)
+    await grant(ana, 'second', ben, 'WRITE')
+    await expectProblem(await ana.grant('second', ben.user, 'OWN'), 'SIZE02', 507)
+    // Once more what is so already, and what takes no room.
+    await grant(ana, 'first', ben, 'OWN')
+    await ana.save('empty', bytes(0))
+    await grant(ana, 'empty', ben, 'OWN')
+    assert.deepEqual(await usedByAll(ana, ben), [1000, 1000])
+    await node.restart({ QUOTA: 'none' })
+    await grant(ana, 'second', ben, 'OWN')
+    await expectExact(node)
   })
 
   it('of a dead OWN gives no room', async (t) => {

@@ -241,14 +241,18 @@ export const seededBugs: SeededBug[] = [
       {
         file: PERMISSION,
         find: `      require(OWNS, [self.token, clock.now(), found.key]),
-      sql(
-        \`INSERT`,
-        replace: `      sql(
-        \`INSERT`,
+      require(HAS_ROOM, room),`,
+        replace: `      require(HAS_ROOM, room),`,
       },
     ],
     test: 'guards',
     notices: 'A grant or a revocation, at its commit',
+  },
+  {
+    name: 'a grant does not ask whether it fits into a quota',
+    edits: [{ file: PERMISSION, find: '      require(HAS_ROOM, room),\n', replace: '' }],
+    test: 'quota',
+    notices: 'a full quota refuses to OWN what others hand over',
   },
   {
     name: 'the last OWN may leave',

@@ -78,9 +78,9 @@ export const bugsOfOrder: SeededBug[] = [
   one(
     'a grant is answered before it is done',
     PERMISSION,
-    `  const json = JSON.stringify(wanted)
+    `?? Number.MAX_SAFE_INTEGER]
   await commit(`,
-    `  const json = JSON.stringify(wanted)
+    `?? Number.MAX_SAFE_INTEGER]
   ${EARLY}
   await early(`,
   ),

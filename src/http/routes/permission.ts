@@ -43,7 +43,7 @@ export const permissionRoutes = [
     answers: {
       200: { description: 'What was granted, in the order sent.', schema: v.array(granted) },
     },
-    errors: ['ERR01', 'PERM01', 'PERM02', 'RATE01', 'SIZE01', 'SIZE03', 'ERR04', 'ERR05'],
+    errors: ['ERR01', 'PERM01', 'PERM02', 'RATE01', 'SIZE01', 'SIZE02', 'SIZE03', 'ERR04', 'ERR05'],
     handle: async ({ deps, self, key, body }) => json(await permission.put(deps, self, key, body)),
   }),
   route({
