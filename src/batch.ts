@@ -4,7 +4,7 @@ import { commit, require, sql, type Statement } from './database/database.ts'
 import type { Deps } from './deps.ts'
 import { SyncError, malformed, type ErrorCode } from './errors.ts'
 import * as keys from './key.ts'
-import { isOwned } from './quota.ts'
+import { isOwned, usedBy } from './quota.ts'
 import * as session from './session.ts'
 import type { Session } from './session.ts'
 import { COLUMNS, toReprDigest, toStore } from './store.ts'
@@ -64,10 +64,14 @@ const NEEDS: Record<Step['kind'], Permission[]> = {
 }
 
 /**
- * Does all operations or none. Throws AUTH01, REQ01, and the first failure's code with all of them in
- * the member `failed`.
+ * Does all operations or none; answers also the bytes that count against the caller's quota then.
+ * Throws AUTH01, REQ01, and the first failure's code with all of them in the member `failed`.
  */
-export async function run(deps: Deps, self: Session, operations: Operation[]): Promise<Result[]> {
+export async function run(
+  deps: Deps,
+  self: Session,
+  operations: Operation[],
+): Promise<{ results: Result[]; used: number }> {
   await session.check(deps, self)
   if (operations.length > MAX_OPERATIONS) {
     throw new SyncError('SIZE01', `A batch has at most ${MAX_OPERATIONS} operations.`)
@@ -84,12 +88,12 @@ export async function run(deps: Deps, self: Session, operations: Operation[]): P
   }
   let statements: Statement[] = []
   let steppedBy: number[] = [] // each statement's index among the operations
-  await commit(
+  const written = await commit(
     deps.database,
     () => {
       const groups = steps.map((step, i) => toStatements(deps, self, step, found[i] as Found))
       steppedBy = groups.flatMap((group, i) => group.map(() => i))
-      statements = groups.flat()
+      statements = [...groups.flat(), usedBy(self)]
       return statements
     },
     async (failedAt) => {
@@ -101,10 +105,11 @@ export async function run(deps: Deps, self: Session, operations: Operation[]): P
       }
     },
   )
-  return steps.map(({ kind, key, next }, i) => {
+  const results = steps.map(({ kind, key, next }, i) => {
     const token = kind === 'put' ? next : kind === 'check' ? found[i]?.store?.token : undefined
     return token === undefined ? { key } : { key, token }
   })
+  return { results, used: Number(written.at(-1)?.rows[0]?.['used']) }
 }
 
 function toStep({ random }: Pick<Deps, 'random'>, self: Session, operation: Operation): Step {

@@ -1,5 +1,6 @@
 // Owns what every answer carries. Each is made once, with all its headers: a header added afterwards
 // costs the adapter a second set.
+import type { Deps } from '../deps.ts'
 import { ALLOWED, EXPOSED } from '../headers.ts'
 import type { Store } from '../store.ts'
 import { versionHeaders } from '../store.ts'
@@ -40,6 +41,14 @@ export const empty = (headers?: Headers, status = 204): Response =>
 
 export const text = (body: string, status: number, headers: Headers): Response =>
   new Response(body, { status, headers: { ...API_HEADERS, ...headers } })
+
+export const QUOTA_HEADERS = ['X-Sync-Quota-Used', 'X-Sync-Quota-Limit']
+
+/** How much the caller OWNs and may, in bytes. */
+export const quotaHeaders = ({ config }: Pick<Deps, 'config'>, usedBytes: number): Headers => ({
+  'X-Sync-Quota-Used': String(usedBytes),
+  ...(config.quota === null ? {} : { 'X-Sync-Quota-Limit': String(config.quota) }),
+})
 
 /** A page or part of one, which a browser keeps and asks for again by its ETag. */
 export const pageHeaders = (type: string, etag: string, csp: string): Headers => ({

@@ -1,7 +1,7 @@
 // Owns the route /batch.
 import * as v from 'valibot'
 import * as batch from '../../batch.ts'
-import { json } from '../answer.ts'
+import { QUOTA_HEADERS, json, quotaHeaders } from '../answer.ts'
 import { route } from '../route.ts'
 import { text, token } from '../schemas.ts'
 
@@ -11,7 +11,12 @@ const named = v.pipe(
   v.nullable(v.pipe(v.string(), v.regex(/^(?:\*|[0-9a-v]{1,64})$/))),
   v.description('A token, * for whatever is there, null for what must be new (or not exist).'),
 )
-const meta = v.pipe(v.string(), v.regex(/^[\x20-\x7e]{0,8000}$/))
+// What a header can carry, in which blanks around it are lost.
+const meta = v.pipe(
+  v.string(),
+  v.regex(/^(?:[!-~](?:[ -~]{0,7998}[!-~])?)?$/),
+  v.description('Up to 8000 printable ASCII characters, without blanks around them.'),
+)
 
 const operation = v.union(
   [
@@ -38,13 +43,16 @@ export const batchRoutes = [
     answers: {
       200: {
         description: 'All was done; results in the order sent.',
+        headers: QUOTA_HEADERS,
         schema: v.object({
           results: v.array(v.object({ key: v.string(), token: v.optional(token) })),
         }),
       },
     },
     errors: ['ERR01', 'PERM01', 'KEY01', 'RATE01', 'SIZE01', 'SIZE02', 'SIZE03', 'ERR04', 'ERR05'],
-    handle: async ({ deps, self, body }) =>
-      json({ results: await batch.run(deps, self, body.operations) }),
+    handle: async ({ deps, self, body }) => {
+      const { results, used } = await batch.run(deps, self, body.operations)
+      return json({ results }, quotaHeaders(deps, used))
+    },
   }),
 ]

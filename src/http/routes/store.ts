@@ -8,7 +8,7 @@ import type { Session } from '../../session.ts'
 import * as store from '../../store.ts'
 import type { Store } from '../../store.ts'
 import { isIntact } from '../../value.ts'
-import { empty, jsonHeaders, valueHeaders } from '../answer.ts'
+import { QUOTA_HEADERS, empty, jsonHeaders, quotaHeaders, valueHeaders } from '../answer.ts'
 import { contentLength, readBody } from '../body.ts'
 import {
   readCondition,
@@ -31,7 +31,6 @@ const VALUE_HEADERS = [
   'Last-Modified',
   'Accept-Ranges',
 ]
-const QUOTA_HEADERS = ['X-Sync-Quota-Used', 'X-Sync-Quota-Limit']
 
 const CONDITION_HEADERS = [
   { name: 'X-Sync-Token', description: 'The token the store has, or * for whatever is there.' },
@@ -159,11 +158,6 @@ export const storeRoutes = [
     },
   }),
 ]
-
-const quotaHeaders = ({ config }: Deps, usedBytes: number): Record<string, string> => ({
-  'X-Sync-Quota-Used': String(usedBytes),
-  ...(config.quota === null ? {} : { 'X-Sync-Quota-Limit': String(config.quota) }),
-})
 
 function refusePartial({ headers }: IncomingMessage): void {
   if (headers['content-range'] !== undefined) throw malformed('A PUT replaces the whole value.')
