@@ -4,7 +4,7 @@ import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { startNode } from './helpers/node.ts'
-import { openWire } from './helpers/wire.ts'
+import { openWire, type Wire } from './helpers/wire.ts'
 
 const run = (client: Client, operations: unknown): Promise<Response> =>
   client.request('/batch', { method: 'POST', body: JSON.stringify({ operations }) })
@@ -151,12 +151,32 @@ describe('POST /batch', () => {
       [{ put: '\ud800', data: '' }],
       [{ put: 'a', data: '', token: 'NOT' }],
       [{ put: 'a', data: '', meta: 'é' }],
+      [{ put: 'a', data: '', meta: ' blanks are lost in a header' }],
+      [{ put: 'a', data: '', meta: 'blanks are lost in a header ' }],
+      [{ put: 'a', data: '', meta: 'm'.repeat(8001) }],
       [{ put: 'a', delete: 'a', token: '*', data: '' }],
       'x',
     ]) {
       await expectProblem(await run(ana, operations), 'REQ01', 400)
     }
     await expectStatus(await run(ana, []), 200)
+    await ana.save('a', 'x')
+    for (const meta of ['', 'm', 'a b', 'm'.repeat(8000)]) {
+      await expectStatus(await run(ana, [{ put: 'a', token: '*', data: '', meta }]), 200)
+      assert.equal((await ana.get('a')).headers.get('x-sync-meta'), meta)
+    }
+  })
+
+  it('answers what the caller uses then', async (t) => {
+    const node = await startNode(t, { QUOTA: '1000' })
+    const ana = await node.signUp('ana')
+    await ana.save('a', 'x'.repeat(10))
+    const answer = await run(ana, [
+      { put: 'b', data: btoa('x'.repeat(20)) },
+      { delete: 'a', token: '*' },
+    ])
+    assert.equal(answer.headers.get('x-sync-quota-used'), '20')
+    assert.equal(answer.headers.get('x-sync-quota-limit'), '1000')
   })
 
   it('happens once, however many race', async (t) => {
@@ -224,5 +244,32 @@ describe('POST /batch', () => {
     await expectStatus(await run(ana, [{ put: 'small', data: '' }]), 200)
     for (const { socket } of wires) socket.destroy()
     await eventually(async () => (await large()).status, 400)
+  })
+
+  it('of many megabytes each wait for one another, and for nobody who sends nothing', async (t) => {
+    const node = await startNode(t)
+    const people = await Promise.all(['ana', 'ben', 'cara'].map((id) => node.signUp(id)))
+    const size = 7_900_000
+    const wires: Wire[] = []
+    for (const { token } of people) {
+      for (let i = 0; i < 4; i++) {
+        const wire = await openWire(t, node.port)
+        wire.send(
+          `POST /batch HTTP/1.1\r\nHost: sync.example\r\nAuthorization: Bearer ${token}\r\n`,
+          `Expect: 100-continue\r\nContent-Length: ${size}\r\n\r\n`,
+        )
+        wires.push(wire)
+      }
+    }
+    // Twelve ask for what seven fit into.
+    const asked = await Promise.all(wires.slice(0, 7).map((wire) => wire.answer()))
+    assert.deepEqual(
+      asked.map((answer) => answer?.status),
+      Array<number>(7).fill(100),
+    )
+    // The first of them sends nothing, and makes way.
+    assert.equal((await wires[0]?.answer())?.status, 503)
+    assert.equal((await wires[7]?.answer())?.status, 100)
+    await expectStatus(await run(people[0] as Client, []), 200)
   })
 })

@@ -7,7 +7,7 @@ import type { RandomBytes } from '../token.ts'
 import type { Blobs, State } from './blobs.ts'
 import { openBucket, type Bucket } from './bucket.ts'
 import { Away, type Place } from './calls.ts'
-import { openMemory } from './memory.ts'
+import { openMemory } from '../memory.ts'
 import { openReading } from './reading.ts'
 import { startUpload } from './upload.ts'
 

@@ -5,7 +5,7 @@ import { TimeSpan } from 'oslo'
 import { busy } from '../errors.ts'
 import type { Upload } from './blobs.ts'
 import type { Bucket, Parts } from './bucket.ts'
-import type { Memory, Share } from './memory.ts'
+import type { Memory, Share } from '../memory.ts'
 
 export interface Uploading {
   bucket: Bucket

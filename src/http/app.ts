@@ -8,12 +8,13 @@ import { refusal } from '../database/database.ts'
 import type { Deps } from '../deps.ts'
 import { SyncError, malformed, notFound, unauthorized } from '../errors.ts'
 import * as key from '../key.ts'
+import { openMemory, type Memory } from '../memory.ts'
 import * as session from '../session.ts'
 import { unique } from '../token.ts'
 import { UPLOADS } from '../value.ts'
 import { clientAddress } from './address.ts'
 import { preflight, text } from './answer.ts'
-import { contentLength, readJson } from './body.ts'
+import { SMALL_BYTES, contentLength, readJson } from './body.ts'
 import { nameRoute } from './metrics.ts'
 import { docsRoute } from './docs.ts'
 import { openapiRoute } from './openapi.ts'
@@ -49,7 +50,6 @@ export const routes: Route[] = [
 type Env = { Bindings: HttpBindings }
 
 const NO_QUERY = strictObject({})
-const MAX_JSON_BYTES = 64 * 1024
 const BEARER = /^Bearer +([\w-]{43})$/i
 
 export function createApp(deps: Deps): Hono<Env> {
@@ -58,6 +58,7 @@ export function createApp(deps: Deps): Hono<Env> {
     getPath: (_, options) => pathOf((options as { env: HttpBindings }).env.incoming.url),
   })
   const findSession = session.finder(deps)
+  const memory = openMemory()
 
   async function respond(route: Route, c: Context<Env>): Promise<Response> {
     const { incoming, outgoing } = c.env
@@ -68,11 +69,12 @@ export function createApp(deps: Deps): Hono<Env> {
       return findSession(bearer)
     }
     const self = route.session ? await find() : undefined
+    const held = new DisposableStack()
     try {
       const leave = isLarge(route, incoming)
         ? deps.limiter.enter(UPLOADS, String(self?.account))
         : () => undefined
-      const given = await takeIn(route, c.env).finally(leave)
+      const given = await takeIn(route, c.env, { memory, held }).finally(leave)
       const address = clientAddress(incoming, deps.config.trustedProxies)
       const call = { deps, incoming, outgoing, self, address, findSession: find, ...given }
       return await route.handle(call as Call)
@@ -81,6 +83,8 @@ export function createApp(deps: Deps): Hono<Env> {
       const isEarly = error instanceof SyncError && ['REQ01', 'SIZE01'].includes(error.code)
       if (self !== undefined && isEarly) await session.check(deps, self)
       throw error
+    } finally {
+      held.dispose()
     }
   }
 
@@ -107,7 +111,7 @@ export function createApp(deps: Deps): Hono<Env> {
 
 /** A body of a few megabytes, or one that does not say how large it is. */
 const isLarge = ({ maxBodyBytes }: Route, incoming: IncomingMessage): boolean =>
-  maxBodyBytes !== undefined && (contentLength(incoming) ?? Infinity) > MAX_JSON_BYTES
+  maxBodyBytes !== undefined && (contentLength(incoming) ?? Infinity) > SMALL_BYTES
 
 function nothingHere(): never {
   throw notFound()
@@ -136,7 +140,12 @@ const reason = (error: SyncError): string | undefined =>
 
 const pathOf = (target = '/'): string => target.split('?', 1)[0] as string
 
-async function takeIn(route: Route, { incoming, outgoing }: HttpBindings) {
+async function takeIn(
+  route: Route,
+  bindings: HttpBindings,
+  room: { memory: Memory; held: DisposableStack },
+) {
+  const { incoming } = bindings
   const path = pathOf(incoming.url)
   const last = path.slice(route.path.indexOf('{'))
   return {
@@ -145,11 +154,7 @@ async function takeIn(route: Route, { incoming, outgoing }: HttpBindings) {
     query: parse(route.query ?? NO_QUERY, parseQuery(incoming.url ?? ''), 'query'),
     body:
       route.body &&
-      parse(
-        route.body,
-        await readJson(incoming, outgoing, route.maxBodyBytes ?? MAX_JSON_BYTES),
-        'body',
-      ),
+      parse(route.body, await readJson(bindings, route.maxBodyBytes ?? SMALL_BYTES, room), 'body'),
   }
 }
 

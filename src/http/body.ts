@@ -1,7 +1,9 @@
 // Owns reading a request's body: at once or as it flows, never more than allowed, never for ever.
+import type { HttpBindings } from '@hono/node-server'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { SyncError, malformed } from '../errors.ts'
+import { SyncError, busy, malformed } from '../errors.ts'
 import { gather } from '../gather.ts'
+import type { Memory } from '../memory.ts'
 
 export interface Rate {
   windowMs: number
@@ -17,16 +19,18 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 export const EXPECTS_CONTINUE = Symbol('expects 100-continue')
 export type WithContinue = IncomingMessage & { [EXPECTS_CONTINUE]?: boolean }
 
-/** The body as it flows. Throws REQ01, as 408 when it is too slow. */
+/** The body as it flows, until `ended` rejects. Throws REQ01, as 408 when it is too slow. */
 export async function* readBody(
   incoming: WithContinue,
   outgoing: ServerResponse,
+  ended?: Promise<never>,
 ): AsyncGenerator<Buffer> {
   if (incoming[EXPECTS_CONTINUE] === true) outgoing.writeContinue()
   incoming[EXPECTS_CONTINUE] = false
   const chunks = incoming.iterator({ destroyOnReturn: false })
   let bytes = 0
-  let giveUp: ((reason: SyncError) => void) | undefined
+  let giveUp: ((reason: unknown) => void) | undefined
+  ended?.catch((reason: unknown) => giveUp?.(reason))
   const timer = setInterval(() => {
     if (bytes < SLOW.bytes) giveUp?.(tooSlow())
     bytes = 0
@@ -62,22 +66,31 @@ export function contentLength(incoming: IncomingMessage): number | undefined {
   return length === undefined ? undefined : Number(length)
 }
 
-/** A JSON body, whatever its Content-Type. Throws REQ01, SIZE01. */
+/**
+ * A JSON body, whatever its Content-Type. A large one has its share of `memory` until `held` is disposed
+ * of. Throws REQ01, SIZE01, ERR05.
+ */
 export async function readJson(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  { incoming, outgoing }: HttpBindings,
   maxBytes: number,
+  { memory, held }: { memory: Memory; held: DisposableStack },
 ): Promise<unknown> {
-  if ((contentLength(incoming) ?? 0) > maxBytes) throw tooLarge()
+  const length = contentLength(incoming) ?? maxBytes
+  if (length > maxBytes) throw tooLarge()
+  const evicted = Promise.withResolvers<never>()
+  const share =
+    length > SMALL_BYTES ? await memory.take(length, () => evicted.reject(busy())) : undefined
+  held.defer(() => share?.release())
   const body = gather()
   let size = 0
-  for await (const chunk of readBody(incoming, outgoing)) {
+  for await (const chunk of readBody(incoming, outgoing, evicted.promise)) {
     size += chunk.length
     if (size > maxBytes) throw tooLarge()
     body.add(chunk)
   }
+  share?.send()
   const bytes = body.bytes()
-  if (bytes.length > MANY_PARTS_BYTES && hasTooManyParts(bytes)) throw tooLarge()
+  if (bytes.length > SMALL_BYTES && hasTooManyParts(bytes)) throw tooLarge()
   try {
     return JSON.parse(utf8.decode(bytes)) as unknown
   } catch {
@@ -87,9 +100,10 @@ export async function readJson(
 
 const tooLarge = (): SyncError => new SyncError('SIZE01', 'The body is larger than this takes.')
 
+/** A body up to here is no burden, whatever it says. */
+export const SMALL_BYTES = 64 * 1024
 // The largest body there is, a batch, has a few thousand. Millions would keep everybody waiting while
 // they are parsed.
-const MANY_PARTS_BYTES = 64 * 1024
 const MAX_PARTS = 10_000
 const [QUOTE, BACKSLASH, COMMA, OPEN_LIST, OPEN_OBJECT] = Buffer.from('"\\,[{')
 

@@ -1,5 +1,6 @@
-// Owns the memory for parts of values on their way to a bucket: so many bytes for all of them, in turn.
-import { busy } from '../errors.ts'
+// Owns the memory for what clients send and the server has to hold meanwhile (parts of values on their way
+// to a bucket, JSON bodies): so many bytes for all of a kind, in turn.
+import { busy } from './errors.ts'
 
 export interface Share {
   /** Waits for so many more. Throws ERR05. */
@@ -25,7 +26,7 @@ interface Held {
   giveUp: () => void
 }
 
-/** What a start has for all uploads at once. */
+/** What a start has for all of a kind at once. */
 const TOTAL_BYTES = 64 * 1024 * 1024
 /** Kept for those that have begun, of which one at least can always go on. */
 const RESERVE_BYTES = 8 * 1024 * 1024
@@ -49,7 +50,7 @@ export function openMemory({
     if (held.delete(one)) serve(one.bytes)
   }
 
-  /** Ends the upload whose client has been filling its share for the longest. */
+  /** Ends the one whose client has been filling its share for the longest. */
   function evict(): void {
     const slowest = [...held].find(({ isIdle }) => isIdle)
     if (slowest === undefined) return
