@@ -3,10 +3,12 @@ import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { eventually } from './helpers/eventually.ts'
 import { install, type Ran } from './helpers/executable.ts'
 import { expectStatus } from './helpers/expect.ts'
 import { holdBack } from './helpers/held.ts'
 import { remoteClient, signUp } from './helpers/remote.ts'
+import { openWire, type Wire } from './helpers/wire.ts'
 import { smoke } from './smoke.ts'
 
 const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8)
@@ -25,6 +27,21 @@ describe('The executable', { concurrency: 2 }, () => {
     const { log, privates } = await smoke(t)
     for (const text of privates) assert.ok(!log.includes(text), `the log has ${text}`)
     for (const line of log.split('\n').filter((one) => one.startsWith('{'))) JSON.parse(line)
+  })
+
+  it('holds no more headers than fit, of those who begin requests by the hundred', async (t) => {
+    const { url } = await install(t).serve()
+    const port = Number(new URL(url).port)
+    const wires = await Promise.all(Array.from({ length: 400 }, () => openWire(t, port)))
+    const headers = `X-Long: ${'x'.repeat(8000)}\r\n`.repeat(15)
+    for (const wire of wires) wire.send(`GET /info HTTP/1.1\r\nHost: x\r\n${headers}X-More: `)
+    const isOpen = ({ socket }: Wire): boolean => !socket.destroyed && !socket.readableEnded
+    await eventually(() => wires.filter(isOpen).length <= 300, true)
+    await expectStatus(await fetch(`${url}/health`), 200)
+    // Who is left has sent nothing in vain.
+    const left = wires.find(isOpen)
+    left?.send('x\r\n\r\n')
+    assert.equal((await left?.answer())?.status, 200)
   })
 
   it('starts in an empty folder: makes STATIC_ROOT for its owner alone, says where it listens', async (t) => {

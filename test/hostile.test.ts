@@ -602,6 +602,20 @@ describe('odd requests that are rightful', () => {
     await expectStatus(await ana.request('/changes'), 200)
   })
 
+  it('with a body that nobody reads, and that never ends, are hung up on', async (t) => {
+    const { node } = await open(t)
+    const wire = await openWire(t, node.port)
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    wire.send(`GET /info HTTP/1.1\r\n${HOST}Content-Length: 100\r\n\r\n${'x'.repeat(10)}`)
+    assert.equal((await wire.answer())?.status, 200)
+    // All that is sent in the meantime is taken, and a body that ends keeps its connection.
+    wire.send('x'.repeat(90), `GET /info HTTP/1.1\r\n${HOST}Content-Length: 100\r\n\r\n`)
+    assert.equal((await wire.answer())?.status, 200)
+    t.mock.timers.tick(30_000)
+    await wire.closed()
+    t.mock.timers.reset()
+  })
+
   it('that would upgrade are answered as they are, and what stands behind them is sent again', async (t) => {
     const { node, session } = await open(t)
     const wire = await openWire(t, node.port)

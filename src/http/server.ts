@@ -11,6 +11,7 @@ import { unique } from '../token.ts'
 import { API_HEADERS } from './answer.ts'
 import { createApp, methodNotAllowed, refuse } from './app.ts'
 import { EXPECTS_CONTINUE, type WithContinue } from './body.ts'
+import { inOrder, limitUnfinished } from './connections.ts'
 import { isEarly, sendEarly } from './early.ts'
 import { measure } from './metrics.ts'
 import { toProblem } from './problem.ts'
@@ -38,11 +39,10 @@ const SINGLE = new Set([
 ])
 // A raw backslash or fragment in a target is read differently by different programs.
 const TARGET = /^\/[!"$-[\]-~]*$/
-// Node reads on while an answer is due: each request that waits behind it takes memory.
-const MOST_WAITING = 100
 const STOP_MS = 10_000
 const FILES = 256
 const LINGER_MS = 2000
+const UNREAD_MS = 30_000
 
 const SERVER_OPTIONS = {
   // Reverse proxies keep connections for up to two minutes: to close first makes their 502s.
@@ -68,6 +68,7 @@ export async function listen(deps: Deps): Promise<Listening> {
   function take(incoming: IncomingMessage, outgoing: ServerResponse): void {
     if (stopped.signal.aborted || wouldUpgrade(incoming)) outgoing.setHeader('Connection', 'close')
     if (deps.metrics !== null) measure(deps.metrics, incoming, outgoing)
+    if (hasBody(incoming)) outgoing.once('finish', () => endUnread(incoming))
     const refusal = check(incoming)
     if (refusal === null) {
       const done = toApp(incoming, outgoing).finally(() => running.delete(done))
@@ -95,6 +96,7 @@ export async function listen(deps: Deps): Promise<Listening> {
     hangUp(deps, socket, ofParser(error))
   })
   server.maxConnections = maxConnections()
+  limitUnfinished(server)
   await bind(server, deps.config)
   return {
     port: (server.address() as AddressInfo).port,
@@ -143,37 +145,14 @@ function sendWithOthers(socket: Socket | null): void {
   })
 }
 
-type Taking = (incoming: IncomingMessage, outgoing: ServerResponse) => void
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
 
-/**
- * One answer at a time on a connection, as it is read: who sends many requests in a row and reads
- * nothing would have the server make, and hold, the answers to them all. With too many he is hung up on.
- */
-function inOrder(take: Taking): Taking {
-  return (incoming, outgoing) => {
-    const socket = incoming.socket as Queued
-    const before = socket[LAST]
-    socket[LAST] = outgoing
-    outgoing.once('close', () => {
-      if (socket[LAST] === outgoing) socket[LAST] = undefined
-    })
-    if (before === undefined) return take(incoming, outgoing)
-    const waiting = (socket[WAITING] ?? 0) + 1
-    socket[WAITING] = waiting
-    if (waiting > MOST_WAITING) {
-      socket.destroy()
-      return
-    }
-    before.once('close', () => {
-      socket[WAITING] = (socket[WAITING] ?? 1) - 1
-      if (!socket.destroyed) take(incoming, outgoing)
-    })
-  }
+/** A body that nobody reads, as of a GET, may come for a while; then the connection ends. */
+function endUnread(incoming: IncomingMessage): void {
+  if (incoming.complete) return
+  setTimeout(() => incoming.complete || incoming.destroy(), UNREAD_MS).unref()
 }
-
-const LAST = Symbol('the last answer of a connection')
-const WAITING = Symbol('how many requests of a connection wait for it')
-type Queued = Socket & { [LAST]?: ServerResponse | undefined; [WAITING]?: number }
 
 /** Some descriptors stay free for files: a server that is out of them can neither read nor write. */
 function maxConnections(): number {
