@@ -112,12 +112,14 @@ function readPlace(read: Read): Place | null {
   const place = read('BLOB_URL', bucketUrl)
   const accessKeyId = read('AWS_ACCESS_KEY_ID', word)
   const secretAccessKey = read('AWS_SECRET_ACCESS_KEY', word)
+  const sessionToken = read('AWS_SESSION_TOKEN', word)
   if (place === null) return null
   if (accessKeyId === null || secretAccessKey === null) {
     const name = accessKeyId === null ? 'AWS_ACCESS_KEY_ID' : 'AWS_SECRET_ACCESS_KEY'
     throw new ConfigError(`${name} is needed beside BLOB_URL: the bucket asks for it.`)
   }
-  return { ...place, accessKeyId, secretAccessKey }
+  const credentials = { accessKeyId, secretAccessKey }
+  return { ...place, ...credentials, ...(sessionToken === null ? {} : { sessionToken }) }
 }
 
 interface Kind<T> {

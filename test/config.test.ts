@@ -82,6 +82,10 @@ const GOOD: [environment: Environment, expected: Partial<Config>][] = [
   [KEYS, { blobUrl: null }],
   [{ ...KEYS, BLOB_URL: 's3://values' }, { blobUrl: VALUES }],
   [
+    { ...KEYS, BLOB_URL: 's3://values', AWS_SESSION_TOKEN: 'token' },
+    { blobUrl: { ...VALUES, sessionToken: 'token' } },
+  ],
+  [
     { ...KEYS, BLOB_URL: 's3://my.values/of/ana/?region=eu-1' },
     {
       blobUrl: {
@@ -201,6 +205,7 @@ const WRONG: Record<string, [takes: RegExp, ...values: string[]]> = {
   ],
   AWS_ACCESS_KEY_ID: [/without blanks/, 'two words', 'é'],
   AWS_SECRET_ACCESS_KEY: [/without blanks/, `${SECRET} ${SECRET}`],
+  AWS_SESSION_TOKEN: [/without blanks/, `${SECRET} ${SECRET}`],
   DATABASE_URL: [
     /file:.*libsql:/,
     `libsql://x.example?authToken=${SECRET}`,

@@ -478,6 +478,24 @@ describe('A server', { concurrency: 3 }, () => {
     })
   })
 
+  describe('Credentials that end', () => {
+    it('are signed with their session token, which is never printed', async (t) => {
+      const sessionToken = randomBytes(200).toString('base64')
+      const { node, bucket, ana } = await start(t, { sessionToken })
+      const value = randomBytes(PART + 1)
+      await ana.save('a', value)
+      await expectValue(ana, 'a', value)
+      await node.stop()
+      for (const AWS_SESSION_TOKEN of ['', `${sessionToken}x`]) {
+        const wrong = { ...bucket.environment, AWS_SESSION_TOKEN }
+        assert.match(await refusalOf(t, wrong, node.root), /403 InvalidToken/)
+      }
+      const printed = await install(t).run(['config'], bucket.environment)
+      assert.match(printed.stdout, /^AWS_SESSION_TOKEN +set +environment$/m)
+      assert.ok(!printed.stdout.includes(sessionToken))
+    })
+  })
+
   describe('Commands on data with its values in a bucket', () => {
     it('back it up with them, restore that to the disk, and say what else they cannot do', async (t) => {
       const bucket = await startBucket(t)

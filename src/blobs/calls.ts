@@ -18,6 +18,8 @@ export interface Place {
   region: string
   accessKeyId: string
   secretAccessKey: string
+  /** Of credentials that end after some hours. */
+  sessionToken?: string
 }
 
 /** The bucket did not do it, and nothing happened. */

@@ -42,6 +42,7 @@ const VALUES: Record<string, (config: Config) => string | number | null> = {
   BLOB_URL: ({ blobUrl }) => blobUrl && toUrl(blobUrl),
   AWS_ACCESS_KEY_ID: ({ blobUrl }) => blobUrl && 'set',
   AWS_SECRET_ACCESS_KEY: ({ blobUrl }) => blobUrl && 'set',
+  AWS_SESSION_TOKEN: ({ blobUrl }) => (blobUrl?.sessionToken ? 'set' : null),
 }
 
 const toUrl = ({ bucket, prefix, endpoint, region }: Place): string =>

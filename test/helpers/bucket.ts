@@ -43,7 +43,7 @@ const PAGE = 1000
 
 export async function startBucket(
   t: Pick<TestContext, 'after'>,
-  { page = PAGE, prefix = 'of/ana' } = {},
+  { page = PAGE, prefix = 'of/ana', sessionToken = '' } = {},
 ): Promise<FakeBucket> {
   const keyId = randomBytes(8).toString('hex')
   const secret = randomBytes(16).toString('hex')
@@ -79,7 +79,7 @@ export async function startBucket(
     if (fault === 'hang') return
     if (fault === 'cut') return void incoming.socket.destroy()
     const body = await buffer(incoming)
-    const refusal = check(incoming, body, { keyId, secret })
+    const refusal = check(incoming, body, { keyId, secret, sessionToken })
     const answer =
       typeof fault === 'object' ? fault : (refusal ?? answerTo({ fake, page, now }, incoming, body))
     send(outgoing, answer, { incoming, now, isHalf: fault === 'half' })
@@ -102,6 +102,7 @@ export async function startBucket(
     BLOB_URL: `s3://${BUCKET}/${prefix}?endpoint=${fake.endpoint}&region=${REGION}`,
     AWS_ACCESS_KEY_ID: keyId,
     AWS_SECRET_ACCESS_KEY: secret,
+    AWS_SESSION_TOKEN: sessionToken,
   }
   return fake
 }
@@ -144,6 +145,8 @@ const xml = (name: string, members: Record<string, string>): string =>
 interface Keys {
   keyId: string
   secret: string
+  /** Empty for keys that last. */
+  sessionToken: string
 }
 
 /** What is wrong with a call, or undefined. */
@@ -164,13 +167,19 @@ function check(incoming: IncomingMessage, body: Buffer, keys: Keys): Reply | und
 /** As AWS documents it: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html */
 function checkSignature(
   { method, url = '', headers }: IncomingMessage,
-  { keyId, secret }: Keys,
+  { keyId, secret, sessionToken }: Keys,
 ): Reply | undefined {
   const [, id, scope = '', signed = '', signature] =
     /^AWS4-HMAC-SHA256 Credential=(\w+)\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(
       headers.authorization ?? '',
     ) ?? []
   if (id !== keyId) return { status: 403, code: 'InvalidAccessKeyId' }
+  const isSigned = signed.split(';').includes('x-amz-security-token')
+  if (
+    (headers['x-amz-security-token'] ?? '') !== sessionToken ||
+    isSigned !== (sessionToken !== '')
+  )
+    return { status: 403, code: 'InvalidToken' }
   const [date = '', region = '', service = ''] = scope.split('/')
   if (region !== REGION) return { status: 400, code: 'AuthorizationHeaderMalformed' }
   const [path, query = ''] = url.split('?')
