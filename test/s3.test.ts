@@ -50,6 +50,9 @@ async function expectValue(self: Client, key: string, value: Buffer): Promise<vo
   assert.ok(Buffer.from(await read.arrayBuffer()).equals(value), `${key} has other bytes`)
 }
 
+const keyOf = (bucket: FakeBucket, size: number): string =>
+  bucket.values().find((key) => bucket.objects.get(key)?.bytes.length === size) ?? ''
+
 /** The first call that matches fails, or so many; the others are done. */
 function failing(pattern: RegExp, fault: Fault, times = Infinity): FakeBucket['fault'] {
   let left = times
@@ -542,6 +545,37 @@ describe('A server', { concurrency: 3 }, () => {
       bucket.goAway()
       const away = await here.run(['doctor'], bucket.environment)
       assert.match(away.stdout, /^problem +bucket: cannot be reached/m)
+    })
+  })
+
+  describe('The doctor of data with its values in a bucket', () => {
+    it('asks for lists of them, and for none by itself', async (t) => {
+      const { node, bucket, ana } = await start(t, { page: 20 })
+      for (let i = 0; i < 50; i++) await ana.save(`v${i}`, randomBytes(16 * KIB + 1 + i))
+      await ana.save('v0', 'small now', { 'X-Sync-Token': '*' })
+      await node.stop()
+      const look = async () => {
+        const ran = await install(t).run(['doctor'], {
+          ...bucket.environment,
+          STATIC_ROOT: node.root,
+        })
+        return /^\w+ +values: .*$(?:\n +\S.*$)*/m.exec(ran.stdout)?.[0] ?? ran.stderr
+      }
+      bucket.calls.length = 0
+      assert.match(await look(), /^ok +values: 50 values .*, all there$/)
+      const calls = bucket.calls.filter((call) => !call.endsWith(' sync-node'))
+      assert.ok(
+        calls.length < 10 && calls.every((call) => call.startsWith('GET list-type')),
+        calls.join(),
+      )
+      const named = keyOf(bucket, 16 * KIB + 1 + 7)
+      bucket.objects.delete(named)
+      const other = keyOf(bucket, 16 * KIB + 1 + 49)
+      bucket.objects.set(other, { bytes: randomBytes(9), modified: Date.now() })
+      const found = await look()
+      assert.match(found, /^problem +values: 2 of 50 values/)
+      assert.ok(found.includes(`blobs/${basename(named)} is missing`), found)
+      assert.ok(found.includes(`blobs/${basename(other)} has 9 bytes of`), found)
     })
   })
 

@@ -43,6 +43,8 @@ export interface Blobs {
   read(name: string, part: Part): Promise<Reading | undefined>
   /** Its bytes, or undefined when it is not there. */
   size(name: string): Promise<number | undefined>
+  /** The same of some at once, whose names are in order; what is not there is left out. */
+  sizes(names: string[]): Promise<Map<string, number>>
   remove(names: string[]): Promise<void>
   /** What others than this start wrote, so long ago that what has no row is left over. */
   listEarlier(): AsyncIterable<string[]>

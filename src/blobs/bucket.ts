@@ -18,6 +18,10 @@ interface Listed {
   modified: number
 }
 
+interface Stored extends Listed {
+  size: number
+}
+
 interface Opened {
   /** Bytes of the whole object. */
   size: number
@@ -137,15 +141,17 @@ function lists({ call }: Calls, { prefix }: Place) {
       if (status === 404) throw new Away('refused', 'it answers 404')
     },
 
-    /** All objects, a page at a time. */
-    async *list(): AsyncGenerator<{ now: number; objects: Listed[] }> {
+    /** All objects in the order of their names, or those after one, a page at a time. */
+    async *list(after?: string): AsyncGenerator<{ now: number; objects: Stored[] }> {
       for (let token: string | undefined = ''; token !== undefined;) {
         const query = { 'list-type': '2', prefix, 'max-keys': LIST_PAGE }
-        const more = token === '' ? {} : { 'continuation-token': token }
+        const first = after === undefined ? {} : { 'start-after': prefix + after }
+        const more = token === '' ? first : { 'continuation-token': token }
         const { headers, text } = await call({ method: 'GET', query: { ...query, ...more } })
         const found = itemsOf(text, 'Contents').map((item) => ({
           name: nameIn(item),
           modified: Date.parse(valueOf(item, 'LastModified') ?? ''),
+          size: Number(valueOf(item, 'Size')),
         }))
         yield { now: Date.parse(headers.date ?? ''), objects: found }
         const isMore = valueOf(text, 'IsTruncated') === 'true'

@@ -129,13 +129,15 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
       return names.filter((name) => !(Number(NAME.exec(name)?.[1]) <= last))
     },
 
-    async size(name: string): Promise<number | undefined> {
-      try {
-        return (await stat(within(folder, name))).size
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-        throw error
+    size: (name: string): Promise<number | undefined> => sizeOf(within(folder, name)),
+
+    async sizes(names: string[]): Promise<Map<string, number>> {
+      const found = new Map<string, number>()
+      for (const name of names) {
+        const size = await sizeOf(within(folder, name))
+        if (size !== undefined) found.set(name, size)
       }
+      return found
     },
 
     /** `now` names the day, from which its week in the trash counts. */
@@ -155,6 +157,15 @@ function leftovers({ folder, trash, start }: { folder: string; trash: string; st
           await rm(join(trash, name), { force: true })
       }
     },
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
   }
 }
 

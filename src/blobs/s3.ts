@@ -66,13 +66,11 @@ export function openBlobs(options: Options): S3Blobs {
 
     read: (name, part) => openReading(bucket, within(name), part),
     size: async (name) => (await bucket.size(within(name))) ?? undefined,
+    sizes: (names) => sizesIn(bucket, names),
 
     async remove(names) {
       await expectOurs()
-      for (let i = 0; i < names.length; i += REMOVED_AT_ONCE) {
-        const some = names.slice(i, i + REMOVED_AT_ONCE)
-        await Promise.all(some.map((name) => bucket.remove(within(name))))
-      }
+      await removeFrom(bucket, names)
     },
 
     async *listEarlier() {
@@ -140,6 +138,26 @@ function claimed(bucket: Bucket, { id, mayTake }: Options['owner']) {
       if (!isOurs && (await claim()) !== 'ours') throw new Away('refused', 'it is of other data')
     },
   }
+}
+
+async function removeFrom(bucket: Bucket, names: string[]): Promise<void> {
+  for (let i = 0; i < names.length; i += REMOVED_AT_ONCE) {
+    const some = names.slice(i, i + REMOVED_AT_ONCE)
+    await Promise.all(some.map((name) => bucket.remove(within(name))))
+  }
+}
+
+/** Lists what is there, rather than ask for each. */
+async function sizesIn(bucket: Bucket, names: string[]): Promise<Map<string, number>> {
+  const found = new Map<string, number>()
+  const [first = '', last = ''] = [names[0], names.at(-1)]
+  const wanted = new Set(names)
+  // What a name begins with comes before it.
+  for await (const { objects } of bucket.list(first.slice(0, -1))) {
+    for (const { name, size } of objects) if (wanted.has(name)) found.set(name, size)
+    if ((objects.at(-1)?.name ?? last) >= last) break
+  }
+  return found
 }
 
 /** How the bucket is: where nothing was asked of it lately, it is now. */

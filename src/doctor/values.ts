@@ -20,13 +20,19 @@ interface Place {
 type Row = Record<string, unknown>
 
 const PAGE = 200
+// As many as a bucket lists at once.
+const NAMES_PAGE = 1000
 const CHUNK_BYTES = 256 * 1024
 const MOST_NAMED = 1000
 
-const page = (value: string): string => `
-  SELECT s.store_key, s.store_token, s.store_file, s.size, s.digest, length(d.value) AS length, ${value} AS value
+const small = (value: string): string => `
+  SELECT s.store_key, s.store_token, s.size, s.digest, length(d.value) AS length, ${value} AS value
   FROM sync_store s LEFT JOIN store_data d ON d.id = s.store_data
-  WHERE s.store_key > ? ORDER BY s.store_key LIMIT ${PAGE}`
+  WHERE s.store_file IS NULL AND s.store_key > ? ORDER BY s.store_key LIMIT ${PAGE}`
+
+const LARGE = `
+  SELECT store_key, store_token, store_file, size, digest FROM sync_store
+  WHERE store_file > ? ORDER BY store_file LIMIT ${NAMES_PAGE}`
 
 /** Each value is there in its size; `isDeep`: and has its digest. `seen` hears of bytes as they are read. */
 export async function checkValues(
@@ -35,23 +41,25 @@ export async function checkValues(
 ): Promise<Finding> {
   const totals = { values: 0, bytes: 0, damaged: 0 }
   const items: string[] = []
-  const statement = page(isDeep ? 'd.value' : 'NULL')
-  for (let after = ''; ;) {
-    const { rows } = await place.database.execute(sql(statement, [after]))
-    for (const row of rows) {
-      const size = Number(row['size'])
-      totals.values++
-      totals.bytes += size
-      const damage = await damageOf(place, row, isDeep)
-      seen(size)
-      if (damage === null || !(await isStill(place, row))) continue
-      totals.damaged++
-      if (items.length < MOST_NAMED) {
-        items.push(`${String(row['store_key'])}: ${damage}; ${await ownersOf(place, row)}`)
-      }
+
+  async function look(row: Row, damage: string | null): Promise<void> {
+    const size = Number(row['size'])
+    totals.values++
+    totals.bytes += size
+    seen(size)
+    if (damage === null || !(await isStill(place, row))) return
+    totals.damaged++
+    if (items.length < MOST_NAMED) {
+      items.push(`${String(row['store_key'])}: ${damage}; ${await ownersOf(place, row)}`)
     }
-    if (rows.length < PAGE) break
-    after = String(rows.at(-1)?.['store_key'])
+  }
+
+  for await (const rows of pages(place, small(isDeep ? 'd.value' : 'NULL'), 'store_key')) {
+    for (const row of rows) await look(row, damageOfSmall(row, isDeep))
+  }
+  for await (const rows of pages(place, LARGE, 'store_file')) {
+    const sizes = await place.blobs.sizes(rows.map((row) => String(row['store_file'])))
+    for (const row of rows) await look(row, await damageOfLarge(place, row, { sizes, isDeep }))
   }
   const of = `${count(totals.values, 'value')} (${toSize(totals.bytes)})`
   if (totals.damaged > 0) {
@@ -61,17 +69,34 @@ export async function checkValues(
   return ok('values', isDeep ? `${of}, each byte as it was stored` : `${of}, all there`)
 }
 
+async function* pages({ database }: Place, statement: string, key: string): AsyncGenerator<Row[]> {
+  for (let after = ''; ;) {
+    const { rows } = await database.execute(sql(statement, [after]))
+    if (rows.length === 0) return
+    yield rows
+    after = String(rows.at(-1)?.[key])
+  }
+}
+
 /** What is wrong with a value, or null. */
-async function damageOf({ blobs }: Place, row: Row, isDeep: boolean): Promise<string | null> {
+function damageOfSmall(row: Row, isDeep: boolean): string | null {
+  const size = Number(row['size'])
+  if (row['length'] === null) return 'its bytes are missing'
+  if (row['length'] !== size) return `has ${String(row['length'])} bytes of ${size}`
+  return !isDeep || isIntact(toBytes(row['value']), toBytes(row['digest'])) ? null : CHANGED
+}
+
+/** The same of one that is not in its row. */
+async function damageOfLarge(
+  { blobs }: Place,
+  row: Row,
+  { sizes, isDeep }: { sizes: Map<string, number>; isDeep: boolean },
+): Promise<string | null> {
   const size = Number(row['size'])
   const digest = toBytes(row['digest'])
-  if (row['store_file'] === null) {
-    if (row['length'] === null) return 'its bytes are missing'
-    if (row['length'] !== size) return `has ${String(row['length'])} bytes of ${size}`
-    return !isDeep || isIntact(toBytes(row['value']), digest) ? null : CHANGED
-  }
   const file = String(row['store_file'])
-  const found = await blobs.size(file)
+  // Not every store lists in the order of names.
+  const found = sizes.get(file) ?? (await blobs.size(file))
   if (found === undefined) return `its file blobs/${file} is missing`
   if (found !== size) return `its file blobs/${file} has ${found} bytes of ${size}`
   if (!isDeep) return null

@@ -174,12 +174,9 @@ function checkSignature(
       headers.authorization ?? '',
     ) ?? []
   if (id !== keyId) return { status: 403, code: 'InvalidAccessKeyId' }
-  const isSigned = signed.split(';').includes('x-amz-security-token')
-  if (
-    (headers['x-amz-security-token'] ?? '') !== sessionToken ||
-    isSigned !== (sessionToken !== '')
-  )
-    return { status: 403, code: 'InvalidToken' }
+  const name = signed.split(';').find((one) => one === 'x-amz-security-token')
+  const token = name === undefined ? '' : headers[name]
+  if (token !== sessionToken) return { status: 403, code: 'InvalidToken' }
   const [date = '', region = '', service = ''] = scope.split('/')
   if (region !== REGION) return { status: 400, code: 'AuthorizationHeaderMalformed' }
   const [path, query = ''] = url.split('?')
@@ -250,7 +247,7 @@ function rangeOf(bytes: Buffer, range: string | undefined): Reply {
 
 function listOf({ fake, page }: Place, query: URLSearchParams): Reply {
   const prefix = query.get('prefix') ?? ''
-  const after = query.get('continuation-token') ?? ''
+  const after = query.get('continuation-token') ?? query.get('start-after') ?? ''
   const keys = [...fake.objects.keys()]
     .filter((key) => key.startsWith(prefix) && key > after)
     .sort()
@@ -259,6 +256,7 @@ function listOf({ fake, page }: Place, query: URLSearchParams): Reply {
     xml('Contents', {
       Key: key,
       LastModified: new Date(fake.objects.get(key)?.modified ?? 0).toISOString(),
+      Size: String(fake.objects.get(key)?.bytes.length),
     }),
   )
   const isMore = some.length < keys.length
