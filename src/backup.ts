@@ -6,7 +6,6 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TimeSpan } from 'oslo'
 import { pack, type Bytes, type Entry } from './archive.ts'
-import { chunksOf } from './blobs/blobs.ts'
 import * as copies from './copies.ts'
 import type { Inspection } from './database/copy.ts'
 import { connect, type Connection } from './database/sqlite.ts'
@@ -28,6 +27,7 @@ import {
 import { version } from './packed.ts'
 import * as secrets from './secret.ts'
 import { unique } from './token.ts'
+import { Damaged, readValue } from './values.ts'
 
 export interface Target {
   write(chunks: Bytes): Promise<void>
@@ -158,7 +158,7 @@ async function findLost(
   progress.begin('checking', inspection.files.bytes)
   for (const value of valuesIn(copy)) {
     try {
-      for await (const { length } of read(deps, value)) {
+      for await (const { length } of readValue(deps.blobs, value)) {
         progress.signal.throwIfAborted()
         progress.add(length)
       }
@@ -219,7 +219,11 @@ async function* entriesOf(
   yield { name: SUMS, size: sumsBytes(source, manifest), body: gathered(sums) }
   for (const { name, size, read } of heads) yield { name, size, body: counted(read()) }
   for (const value of valuesIn(copy, manifest.damaged)) {
-    yield { name: VALUES + value.file, size: value.size, body: counted(read(deps, value)) }
+    yield {
+      name: VALUES + value.file,
+      size: value.size,
+      body: counted(readValue(deps.blobs, value)),
+    }
   }
 }
 
@@ -241,28 +245,4 @@ async function* gathered(lines: Iterable<string>): Bytes {
     some = ''
   }
   yield Buffer.from(some)
-}
-
-class Damaged extends Error {}
-
-/** Throws Damaged unless it was as its row says, at the latest when all of it was read. */
-async function* read({ blobs }: Pick<Deps, 'blobs'>, value: Omit<Value, 'store'>): Bytes {
-  const { size } = value
-  const reading = await blobs.read(value.file, { start: 0, end: size - 1 })
-  if (reading === undefined) throw new Damaged()
-  const sha256 = createHash('sha256')
-  let missing = size
-  try {
-    if (reading.size !== size) throw new Damaged()
-    for await (const chunk of chunksOf(reading, CHUNK_BYTES)) {
-      missing -= chunk.length
-      sha256.update(chunk)
-      yield chunk
-    }
-  } catch (error) {
-    throw (error as NodeJS.ErrnoException).code === 'EIO' ? new Damaged() : error
-  } finally {
-    await reading.close()
-  }
-  if (missing !== 0 || !sha256.digest().equals(value.digest)) throw new Damaged()
 }

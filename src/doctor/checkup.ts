@@ -40,7 +40,12 @@ export async function* checkup(checkup: Checkup): Findings {
   yield* checkSettings(config)
   yield* await attempt('memory', checkMemory)
   if (config.database !== null) {
-    yield* await checkDatabaseServer(config, config.database)
+    yield* checkDatabaseServer(config, config.database, async function* (database) {
+      const node = await readNode(database)
+      if (node !== undefined) {
+        yield* checkBucket(checkup, { database, node, isServing: true, mayMove: false })
+      }
+    })
     return
   }
   const rights = checkRights(root)

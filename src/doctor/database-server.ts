@@ -6,10 +6,12 @@ import { open } from '../database/remote.ts'
 import * as checks from './database.ts'
 import { attempt, ok, warning, type Finding } from './finding.ts'
 
-export async function checkDatabaseServer(
+/** `checkMore` looks at what the database names, where that can be read. */
+export async function* checkDatabaseServer(
   config: Config,
   server: DatabaseServer,
-): Promise<Finding[]> {
+  checkMore: (database: Database) => AsyncGenerator<Finding>,
+): AsyncGenerator<Finding> {
   const silent = { isServer: false, onWarning: () => undefined, onChange: () => undefined }
   const database = await open({ ...server, ...silent })
   try {
@@ -17,12 +19,14 @@ export async function checkDatabaseServer(
       await database.execute('SELECT 1')
       return ok('database', 'the server answers')
     })
-    const isThere = answer.every(({ level }) => level === 'ok')
-    return [
-      ...answer,
-      warning('durability', DURABILITY),
-      ...(isThere ? await checkData(config, database) : []),
-    ]
+    yield* answer
+    yield warning('durability', DURABILITY)
+    if (answer.some(({ level }) => level === 'problem')) return
+    const data = await checkData(config, database)
+    yield* data
+    if (data.every(({ check, level }) => check !== 'schema' || level === 'ok')) {
+      yield* checkMore(database)
+    }
   } finally {
     database.close()
   }

@@ -5,11 +5,11 @@ import { Away } from '../blobs/calls.ts'
 import type { DiskBlobs } from '../blobs/disk.ts'
 import type { S3Blobs } from '../blobs/s3.ts'
 import type { Clock } from '../clock.ts'
-import { sql, toBytes, type Database } from '../database/database.ts'
+import { sql, type Database } from '../database/database.ts'
 import { unnamed } from '../housekeeping.ts'
 import { hasLarge } from '../place.ts'
 import { count, toSize } from '../units.ts'
-import { isIntact } from '../value.ts'
+import { listLarge, listSmall, type LargeValue, type SmallValue } from '../values.ts'
 import { ok, problem, warning, type Finding } from './finding.ts'
 
 interface Place {
@@ -17,22 +17,10 @@ interface Place {
   blobs: Blobs
 }
 
-type Row = Record<string, unknown>
-
-const PAGE = 200
-// As many as a bucket lists at once.
-const NAMES_PAGE = 1000
 const CHUNK_BYTES = 256 * 1024
 const MOST_NAMED = 1000
 
-const small = (value: string): string => `
-  SELECT s.store_key, s.store_token, s.size, s.digest, length(d.value) AS length, ${value} AS value
-  FROM sync_store s LEFT JOIN store_data d ON d.id = s.store_data
-  WHERE s.store_file IS NULL AND s.store_key > ? ORDER BY s.store_key LIMIT ${PAGE}`
-
-const LARGE = `
-  SELECT store_key, store_token, store_file, size, digest FROM sync_store
-  WHERE store_file > ? ORDER BY store_file LIMIT ${NAMES_PAGE}`
+type Listed = Pick<LargeValue, 'store' | 'token' | 'size'>
 
 /** Each value is there in its size; `isDeep`: and has its digest. `seen` hears of bytes as they are read. */
 export async function checkValues(
@@ -42,24 +30,25 @@ export async function checkValues(
   const totals = { values: 0, bytes: 0, damaged: 0 }
   const items: string[] = []
 
-  async function look(row: Row, damage: string | null): Promise<void> {
-    const size = Number(row['size'])
+  async function look(value: Listed, damage: string | null): Promise<void> {
     totals.values++
-    totals.bytes += size
-    seen(size)
-    if (damage === null || !(await isStill(place, row))) return
+    totals.bytes += value.size
+    seen(value.size)
+    if (damage === null || !(await isStill(place, value))) return
     totals.damaged++
     if (items.length < MOST_NAMED) {
-      items.push(`${String(row['store_key'])}: ${damage}; ${await ownersOf(place, row)}`)
+      items.push(`${value.store}: ${damage}; ${await ownersOf(place, value)}`)
     }
   }
 
-  for await (const rows of pages(place, small(isDeep ? 'd.value' : 'NULL'), 'store_key')) {
-    for (const row of rows) await look(row, damageOfSmall(row, isDeep))
+  for await (const values of listSmall(place.database, { isDeep })) {
+    for (const value of values) await look(value, damageOfSmall(value))
   }
-  for await (const rows of pages(place, LARGE, 'store_file')) {
-    const sizes = await place.blobs.sizes(rows.map((row) => String(row['store_file'])))
-    for (const row of rows) await look(row, await damageOfLarge(place, row, { sizes, isDeep }))
+  for await (const values of listLarge(place.database)) {
+    const sizes = await place.blobs.sizes(values.map(({ file }) => file))
+    for (const value of values) {
+      await look(value, await damageOfLarge(place, value, { sizes, isDeep }))
+    }
   }
   const of = `${count(totals.values, 'value')} (${toSize(totals.bytes)})`
   if (totals.damaged > 0) {
@@ -69,32 +58,19 @@ export async function checkValues(
   return ok('values', isDeep ? `${of}, each byte as it was stored` : `${of}, all there`)
 }
 
-async function* pages({ database }: Place, statement: string, key: string): AsyncGenerator<Row[]> {
-  for (let after = ''; ;) {
-    const { rows } = await database.execute(sql(statement, [after]))
-    if (rows.length === 0) return
-    yield rows
-    after = String(rows.at(-1)?.[key])
-  }
-}
-
 /** What is wrong with a value, or null. */
-function damageOfSmall(row: Row, isDeep: boolean): string | null {
-  const size = Number(row['size'])
-  if (row['length'] === null) return 'its bytes are missing'
-  if (row['length'] !== size) return `has ${String(row['length'])} bytes of ${size}`
-  return !isDeep || isIntact(toBytes(row['value']), toBytes(row['digest'])) ? null : CHANGED
+function damageOfSmall({ length, size, isIntact }: SmallValue): string | null {
+  if (length === null) return 'its bytes are missing'
+  if (length !== size) return `has ${length} bytes of ${size}`
+  return isIntact ? null : CHANGED
 }
 
 /** The same of one that is not in its row. */
 async function damageOfLarge(
   { blobs }: Place,
-  row: Row,
+  { file, size, digest }: LargeValue,
   { sizes, isDeep }: { sizes: Map<string, number>; isDeep: boolean },
 ): Promise<string | null> {
-  const size = Number(row['size'])
-  const digest = toBytes(row['digest'])
-  const file = String(row['store_file'])
   // Not every store lists in the order of names.
   const found = sizes.get(file) ?? (await blobs.size(file))
   if (found === undefined) return `its file blobs/${file} is missing`
@@ -128,22 +104,19 @@ async function digestOf(
 }
 
 /** A store that was written or deleted meanwhile has another value by now, or none. */
-async function isStill({ database }: Place, row: Row): Promise<boolean> {
+async function isStill({ database }: Place, { store, token }: Listed): Promise<boolean> {
   const { rows } = await database.execute(
-    sql('SELECT 1 FROM sync_store WHERE store_key = ? AND store_token = ?', [
-      String(row['store_key']),
-      String(row['store_token']),
-    ]),
+    sql('SELECT 1 FROM sync_store WHERE store_key = ? AND store_token = ?', [store, token]),
   )
   return rows.length > 0
 }
 
-async function ownersOf({ database }: Place, row: Row): Promise<string> {
+async function ownersOf({ database }: Place, { store }: Listed): Promise<string> {
   const { rows } = await database.execute(
     sql(
       `SELECT a.id FROM account_permission p JOIN sync_account a ON a.number = p.sync_account_id
        WHERE p.store_key = ? AND p.permission = 'OWN' AND a.dead = 0 ORDER BY a.number`,
-      [String(row['store_key'])],
+      [store],
     ),
   )
   if (rows.length === 0) return 'of a deleted account'
@@ -161,6 +134,10 @@ export async function checkPlace({
   try {
     const owner = await blobs.claim()
     if (owner === 'ours') return ok('bucket', 'answers, and is of this data')
+    if (owner === 'unfinished') {
+      const text = 'not all values are there yet: run migrate-data, or restore, again'
+      return problem('bucket', text)
+    }
     if (owner === 'nobody' && !(await hasLarge(database)))
       return ok('bucket', 'answers, and is empty')
     const text = 'BLOB_URL names a bucket without the values of this data: set it as it was'
