@@ -21,6 +21,7 @@ import { doctor } from './commands/doctor.ts'
 import { healthcheck } from './commands/healthcheck.ts'
 import { commandHelp, help } from './commands/help.ts'
 import { invite } from './commands/invite.ts'
+import { migrateData } from './commands/migrate-data.ts'
 import { reset } from './commands/reset.ts'
 import { restore } from './commands/restore.ts'
 import { rollback } from './commands/rollback.ts'
@@ -47,6 +48,7 @@ const COMMANDS: Command[] = [
   verify,
   restore,
   rollback,
+  migrateData,
   doctor,
   healthcheck,
   config,

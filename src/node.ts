@@ -251,8 +251,8 @@ async function openDatabase(
   return { database: { ...file, ...yielding(file, space) }, follow: async () => undefined }
 }
 
-/** The secret of the data, made when there is none. */
-async function findSecret(config: Config, isServer: boolean): Promise<string> {
+/** The secret of the data; a server makes it when there is none. Throws StartError. */
+export async function findSecret(config: Config, isServer: boolean): Promise<string> {
   const { root, secretKey } = config
   if (config.database === null) refuseLoss(config, isServer)
   const kept = secretKey ?? secrets.read(root)

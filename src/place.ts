@@ -1,6 +1,7 @@
 // Owns where large values are: in the folder of the data or in a bucket, and that it is the place where
 // they were put. A start elsewhere would find none of them, and take those of others for left over.
 import { existsSync, readdirSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Blobs } from './blobs/blobs.ts'
 import { Away, type Place } from './blobs/calls.ts'
@@ -8,8 +9,9 @@ import { openBlobs as openDisk } from './blobs/disk.ts'
 import { openBlobs as openS3, type S3Blobs } from './blobs/s3.ts'
 import type { Deps } from './deps.ts'
 import { Refusal } from './errors.ts'
-import { createFolder } from './folder.ts'
+import { createFolder, syncFolder } from './folder.ts'
 import { unique } from './token.ts'
+import { hasAll } from './values.ts'
 
 type PlaceDeps = Pick<Deps, 'clock' | 'config' | 'database' | 'log' | 'random'>
 
@@ -28,25 +30,73 @@ export async function open(deps: PlaceDeps, { start, isServer, onFatal }: Openin
     if (isServer) await makeFolders(deps)
     return openDisk({ root, start, random, unique, onFatal })
   }
-  if (isServer) refuseFiles(root)
   const blobs = await openBucket(deps, config.blobUrl, { start, isServer })
-  if (isServer) await expectOurs(deps, blobs)
+  if (isServer) {
+    await leaveFolder(deps, blobs, start)
+    await expectOurs(deps, blobs)
+  }
   return blobs
 }
 
 async function makeFolders({ config, database }: PlaceDeps): Promise<void> {
-  if (!existsSync(join(config.root, 'blobs')) && (await hasLarge(database))) {
-    throw new Refusal(
-      'BLOB_URL is not set, and the folder blobs is missing: set it as it was, or restore a backup.',
-    )
-  }
+  await expectFolder(config.root, database)
   for (const name of ['blobs', 'trash']) await createFolder(join(config.root, name))
 }
 
-function refuseFiles(root: string): void {
-  const folder = join(root, 'blobs')
+/** Throws Refusal where the values were on the disk, and are no more. */
+export async function expectFolder(root: string, database: Deps['database']): Promise<void> {
+  if (existsSync(join(root, 'blobs')) || !(await hasLarge(database))) return
+  throw new Refusal(
+    'BLOB_URL is not set, and the folder blobs is missing: set it as it was, or restore a backup.',
+  )
+}
+
+/** Throws Refusal where values lie that are not in the bucket. */
+async function leaveFolder(deps: PlaceDeps, blobs: S3Blobs, start: number): Promise<void> {
+  const { config, database, log } = deps
+  const folder = join(config.root, 'blobs')
   if (!existsSync(folder) || readdirSync(folder).length === 0) return
-  throw new Refusal(`BLOB_URL is set, but values lie in ${folder}: start without it.`)
+  // Beside a database server it is of the data that was moved there, and stays as it is.
+  const isThere =
+    config.database === null
+      ? await isInBucket(deps, { blobs, folder })
+      : !(await isUnused(database))
+  if (!isThere) {
+    throw new Refusal(
+      `BLOB_URL is set, but values lie in ${folder}: bring them to the bucket by sync-node migrate-data, or start without it.`,
+    )
+  }
+  if (config.database !== null) return
+  const moved = `${folder}.moved-${start}`
+  await rename(folder, moved)
+  await syncFolder(config.root)
+  log.info(`the bucket has all values: what was ${folder} is ${moved} now, and can go`)
+}
+
+async function isInBucket(
+  { config, database, random }: PlaceDeps,
+  { blobs, folder }: { blobs: S3Blobs; folder: string },
+): Promise<boolean> {
+  const onFatal = (): void => undefined
+  const files = await openDisk({ root: config.root, start: 0, random, unique, onFatal })
+  try {
+    return (await blobs.claim()) === 'ours' && (await hasAll(database, blobs, files))
+  } catch (error) {
+    if (!(error instanceof Away)) throw error
+    throw new Refusal(
+      `BLOB_URL is set, but values lie in ${folder}, and the bucket does not say whether it has them (${error.reason}).`,
+    )
+  } finally {
+    await files.close()
+  }
+}
+
+/** Whether nobody has had an account, or an invitation. */
+export async function isUnused(database: Deps['database']): Promise<boolean> {
+  const { rows } = await database.execute(
+    'SELECT account_number = 0 AND NOT EXISTS (SELECT 1 FROM invitation) AS unused FROM node',
+  )
+  return rows[0]?.['unused'] === 1
 }
 
 /** The bucket, of which nothing is asked yet. */
@@ -74,6 +124,11 @@ export async function openBucket(
 async function expectOurs({ config, log }: PlaceDeps, blobs: S3Blobs): Promise<void> {
   try {
     const owner = await blobs.claim()
+    if (owner === 'unfinished') {
+      throw new Refusal(
+        'The values for the bucket of BLOB_URL are not all there yet: run migrate-data, or restore, again.',
+      )
+    }
     if (owner === 'nobody') {
       throw new Refusal(
         'BLOB_URL names a bucket without the values of this data: set it as it was.',

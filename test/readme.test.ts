@@ -132,7 +132,8 @@ function messages(): string[] {
   const folder = new URL('../src/', import.meta.url)
   for (const name of readdirSync(folder, { recursive: true }) as string[]) {
     // These say all there is to say.
-    if (!name.endsWith('.ts') || /^commands\/(?!backup|restore|output)/.test(name)) continue
+    if (!name.endsWith('.ts') || /^commands\/(?!backup|restore|migrate-data|output)/.test(name))
+      continue
     const source = readFileSync(new URL(name, folder), 'utf8')
     found.push(...[...source.matchAll(thrown)].map(([, , text = '']) => text))
   }

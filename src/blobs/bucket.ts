@@ -133,30 +133,46 @@ const lost = (): Away => new Away('refused', 'it has lost an upload')
 
 function lists({ call }: Calls, { prefix }: Place) {
   const nameIn = (item: string): string => (valueOf(item, 'Key') ?? '').slice(prefix.length)
+
+  /** All objects in the order of their names, or those after one, a page at a time. */
+  async function* list(after?: string): AsyncGenerator<{ now: number; objects: Stored[] }> {
+    for (let token: string | undefined = ''; token !== undefined;) {
+      const query = { 'list-type': '2', prefix, 'max-keys': LIST_PAGE }
+      const first = after === undefined ? {} : { 'start-after': prefix + after }
+      const more = token === '' ? first : { 'continuation-token': token }
+      const { headers, text } = await call({ method: 'GET', query: { ...query, ...more } })
+      const found = itemsOf(text, 'Contents').map((item) => ({
+        name: nameIn(item),
+        modified: Date.parse(valueOf(item, 'LastModified') ?? ''),
+        size: Number(valueOf(item, 'Size')),
+      }))
+      yield { now: Date.parse(headers.date ?? ''), objects: found }
+      const isMore = valueOf(text, 'IsTruncated') === 'true'
+      token = isMore ? valueOf(text, 'NextContinuationToken') : undefined
+    }
+  }
+
   return {
+    list,
+
+    /** The bytes of those of these names, which are in order, that are there. */
+    async sizes(names: string[]): Promise<Map<string, number>> {
+      const found = new Map<string, number>()
+      const [first = '', last = ''] = [names[0], names.at(-1)]
+      const wanted = new Set(names)
+      // What a name begins with comes before it.
+      for await (const { objects } of list(first.slice(0, -1))) {
+        for (const { name, size } of objects) if (wanted.has(name)) found.set(name, size)
+        if ((objects.at(-1)?.name ?? last) >= last) break
+      }
+      return found
+    },
+
     /** Throws Away unless it can be listed. */
     async look(): Promise<void> {
       const query = { 'list-type': '2', prefix, 'max-keys': '1' }
       const { status } = await call({ method: 'GET', query })
       if (status === 404) throw new Away('refused', 'it answers 404')
-    },
-
-    /** All objects in the order of their names, or those after one, a page at a time. */
-    async *list(after?: string): AsyncGenerator<{ now: number; objects: Stored[] }> {
-      for (let token: string | undefined = ''; token !== undefined;) {
-        const query = { 'list-type': '2', prefix, 'max-keys': LIST_PAGE }
-        const first = after === undefined ? {} : { 'start-after': prefix + after }
-        const more = token === '' ? first : { 'continuation-token': token }
-        const { headers, text } = await call({ method: 'GET', query: { ...query, ...more } })
-        const found = itemsOf(text, 'Contents').map((item) => ({
-          name: nameIn(item),
-          modified: Date.parse(valueOf(item, 'LastModified') ?? ''),
-          size: Number(valueOf(item, 'Size')),
-        }))
-        yield { now: Date.parse(headers.date ?? ''), objects: found }
-        const isMore = valueOf(text, 'IsTruncated') === 'true'
-        token = isMore ? valueOf(text, 'NextContinuationToken') : undefined
-      }
     },
 
     /** Some of the uploads in parts that are neither complete nor aborted. */

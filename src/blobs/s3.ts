@@ -1,6 +1,5 @@
 // Owns the values that are objects in a bucket: sent there in parts as they come in, under names that
 // are never used twice, and read as they go out. None of it touches the disk.
-import { hash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { TimeSpan } from 'oslo'
 import type { RandomBytes } from '../token.ts'
@@ -8,6 +7,7 @@ import type { Blobs, State } from './blobs.ts'
 import { openBucket, type Bucket } from './bucket.ts'
 import { Away, type Place } from './calls.ts'
 import { openMemory } from '../memory.ts'
+import * as owner from './owner.ts'
 import { openReading } from './reading.ts'
 import { startUpload } from './upload.ts'
 
@@ -16,17 +16,16 @@ export interface S3Blobs extends Blobs {
    * Asks whose values are there: another database's would be taken for left over. What is nobody's is
    * taken, if it may be. Until it is known, nothing is written or removed. Throws Away.
    */
-  claim(): Promise<Owner>
+  claim(): Promise<Claim>
 }
 
-type Owner = 'ours' | 'nobody' | 'another'
+type Claim = 'ours' | 'nobody' | 'another' | 'unfinished'
 
 // So that a database that went back finds the values it names.
 const GRACE_MS = new TimeSpan(24, 'h').milliseconds()
 const UPLOAD_LEFT_MS = new TimeSpan(2, 'd').milliseconds()
 const LEFT_MS = new TimeSpan(7, 'd').milliseconds()
 const NAME = /^\d+-[0-9a-v]{26}$/
-const OWNER = 'sync-node'
 // What /health says may be so old; it waits for a new answer no longer than for that of the database.
 const LOOK_MS = 5000
 const LOOK_WAIT_MS = 1000
@@ -66,7 +65,7 @@ export function openBlobs(options: Options): S3Blobs {
 
     read: (name, part) => openReading(bucket, within(name), part),
     size: async (name) => (await bucket.size(within(name))) ?? undefined,
-    sizes: (names) => sizesIn(bucket, names),
+    sizes: (names) => bucket.sizes(names),
 
     async remove(names) {
       await expectOurs()
@@ -119,14 +118,13 @@ function inBackground() {
 function claimed(bucket: Bucket, { id, mayTake }: Options['owner']) {
   let isOurs = false
 
-  async function claim(): Promise<Owner> {
-    await bucket.look()
-    const found = (await bucket.getText(OWNER))?.trim()
-    if (found !== undefined && found !== id) return 'another'
-    if (found === undefined) {
+  async function claim(): Promise<Claim> {
+    const found = await owner.find(bucket)
+    if (found !== null && found.id !== id) return 'another'
+    if (found?.isUnfinished === true) return 'unfinished'
+    if (found === null) {
       if (!mayTake) return 'nobody'
-      const body = Buffer.from(`${id}\n`)
-      await bucket.put(OWNER, body, hash('sha256', body))
+      await owner.write(bucket, { id, isUnfinished: false })
     }
     isOurs = true
     return 'ours'
@@ -145,19 +143,6 @@ async function removeFrom(bucket: Bucket, names: string[]): Promise<void> {
     const some = names.slice(i, i + REMOVED_AT_ONCE)
     await Promise.all(some.map((name) => bucket.remove(within(name))))
   }
-}
-
-/** Lists what is there, rather than ask for each. */
-async function sizesIn(bucket: Bucket, names: string[]): Promise<Map<string, number>> {
-  const found = new Map<string, number>()
-  const [first = '', last = ''] = [names[0], names.at(-1)]
-  const wanted = new Set(names)
-  // What a name begins with comes before it.
-  for await (const { objects } of bucket.list(first.slice(0, -1))) {
-    for (const { name, size } of objects) if (wanted.has(name)) found.set(name, size)
-    if ((objects.at(-1)?.name ?? last) >= last) break
-  }
-  return found
 }
 
 /** How the bucket is: where nothing was asked of it lately, it is now. */

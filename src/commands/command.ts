@@ -1,7 +1,7 @@
 // Owns what a command is, and what all of them do alike: arguments, opening the data, talk on stderr,
 // data on stdout.
 import { createInterface } from 'node:readline/promises'
-import { parseArgs } from 'node:util'
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
 import { readConfig, type Config, type Environment } from '../config.ts'
 import type { Deps } from '../deps.ts'
 import { asOwner } from '../installed.ts'
@@ -21,13 +21,13 @@ export interface Command {
   run(given: Given, environment: Environment): Promise<void>
 }
 
-/** By name; `takes` is what stands after an option that has a value. */
-export type Options = Record<string, { takes?: string; summary: string }>
+/** By name; `takes` is what stands after an option that has a value, `isList`: which may come again. */
+export type Options = Record<string, { takes?: string; isList?: true; summary: string }>
 
 export interface Given {
   /** One for each of `takes`; those left out are missing at the end. */
   positionals: string[]
-  options: Record<string, string | boolean | undefined>
+  options: Record<string, string | boolean | string[] | undefined>
 }
 
 /** The command was called wrongly: exit code 2. */
@@ -47,14 +47,17 @@ export function readArguments(
 ): Given {
   const known = Object.entries(options).map(([name, option]) => [
     name,
-    { type: option.takes === undefined ? 'boolean' : 'string' } as const,
+    {
+      type: option.takes === undefined ? 'boolean' : 'string',
+      multiple: option.isList === true,
+    },
   ])
   let given: Given
   try {
     const { positionals, values } = parseArgs({
       args,
       allowPositionals: true,
-      options: Object.fromEntries(known) as Record<string, { type: 'boolean' | 'string' }>,
+      options: Object.fromEntries(known) as ParseArgsOptionsConfig,
     })
     given = { positionals, options: values as Given['options'] }
   } catch (error) {

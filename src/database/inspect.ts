@@ -34,11 +34,11 @@ function connected(location: string | URL): Database {
 
 const IN_MEMORY = ':memory:'
 
-/** The statement that made each table, index, trigger and view, by name. */
+/** The statement that made each table, index, trigger and view, by name, in the order in which they were made. */
 export async function schemaOf(database: Pick<Database, 'execute'>): Promise<Map<string, string>> {
   const { rows } = await database.execute(
     sql(`SELECT type || ' ' || name AS name, sql FROM sqlite_master
-         WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'`),
+         WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY rowid`),
   )
   return new Map(rows.map((row) => [String(row['name']), String(row['sql'])]))
 }

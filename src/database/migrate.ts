@@ -12,6 +12,9 @@ interface Migration {
   checksum: string
 }
 
+/** The number that stands for none: while it is there, rows are still being brought. See transfer.ts. */
+export const UNFINISHED = 0
+
 /** True when nothing was ever stored here. */
 export async function isFresh(database: Database): Promise<boolean> {
   return (await applied(database)).size === 0
@@ -74,6 +77,9 @@ async function pending(database: Database): Promise<Migration[]> {
 export function checkApplied(done: Map<number, string>): Migration[] {
   const known = listMigrations().map(load)
   const newest = known.at(-1)?.number ?? 0
+  if (done.has(UNFINISHED)) {
+    throw new Refusal('The data has not all come to this database yet: run migrate-data again.')
+  }
   for (const [number, checksum] of done) {
     const migration = known.find((one) => one.number === number)
     if (migration === undefined && number > newest) {

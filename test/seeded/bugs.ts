@@ -750,7 +750,7 @@ export const seededBugs: SeededBug[] = [
     edits: [
       {
         file: 'src/blobs/s3.ts',
-        find: "    if (found !== undefined && found !== id) return 'another'\n",
+        find: "    if (found !== null && found.id !== id) return 'another'\n",
         replace: '',
       },
     ],
