@@ -1,13 +1,15 @@
 // Owns restoring a backup into an empty folder: nothing is written for one that is not whole, and what
 // a crash leaves behind is marked, so that nobody takes it for data.
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { isDeepStrictEqual } from 'node:util'
 import { broken, type Bytes } from './archive.ts'
 import type { Progress } from './backup.ts'
+import { Away, type Place } from './blobs/calls.ts'
+import { openDelivery, refusal, type Delivery } from './blobs/delivery.ts'
 import { work } from './copies.ts'
 import { lock as takeLock } from './database/lock.ts'
 import { statementsOn } from './database/embedded.ts'
@@ -41,6 +43,8 @@ export interface Restoring extends Progress {
   /** The backup from its beginning, of so many bytes; it is read twice. */
   read(): Bytes
   bytes: number
+  /** Where its values go, if not to the folder. */
+  bucket?: Place | null
 }
 
 /** True when a restore into this folder did not come to its end. */
@@ -50,7 +54,7 @@ export const isUnfinished = (root: string): boolean => existsSync(join(root, MAR
 export async function restore(root: string, restoring: Restoring): Promise<Restored> {
   checkEmpty(root)
   const { manifest } = await verify(told('verifying', restoring))
-  checkRoom(root, manifest)
+  checkRoom(root, manifest, Boolean(restoring.bucket))
   const isNew = !existsSync(root)
   await createFolder(root)
   const lock = takeLock(root)
@@ -62,7 +66,7 @@ export async function restore(root: string, restoring: Restoring): Promise<Resto
     await clear(root)
     await rm(join(root, MARKER), { force: true })
     if (isNew) await rm(root, { recursive: true })
-    throw error
+    throw error instanceof Away ? refusal(error) : error
   } finally {
     lock.close()
   }
@@ -84,16 +88,18 @@ function isUnused(root: string): boolean {
     const { database, prepare } = connect(join(root, DATABASE), { writes: false, busyTimeoutMs: 0 })
     const used = prepare('SELECT 1 FROM sync_account UNION ALL SELECT 1 FROM invitation').get()
     database.close()
-    const files = ['blobs', 'trash'].flatMap((name) => readdirSync(join(root, name)))
+    // With a bucket there are no such folders.
+    const folders = ['blobs', 'trash'].map((name) => join(root, name)).filter(existsSync)
+    const files = folders.flatMap((folder) => readdirSync(folder))
     return used === undefined && files.length === 0
   } catch {
     return false
   }
 }
 
-function checkRoom(root: string, { database, files }: Manifest): void {
+function checkRoom(root: string, { database, files }: Manifest, isInBucket: boolean): void {
   const { room } = openSpace(nearest(root), () => performance.now())
-  const missing = database.bytes + files.bytes - room()
+  const missing = database.bytes + (isInBucket ? 0 : files.bytes) - room()
   if (missing <= 0) return
   throw new Refusal(
     `There is no room on the disk for ${root}: ${Math.ceil(missing / 2 ** 20)} MiB more are needed.`,
@@ -114,23 +120,97 @@ async function clear(root: string): Promise<void> {
 }
 
 async function fill(root: string, restoring: Restoring): Promise<Restored> {
-  const files = keeper()
-  await files.keep(join(root, MARKER), [])
-  await files.settle()
-  await syncFolder(root)
-  await clear(root)
-  await mkdir(join(root, 'blobs'), { mode: 0o700 })
-  const found = await verify(told('restoring', restoring), (name, body) =>
-    files.keep(join(root, name === DATABASE ? UNNAMED : name), body),
-  )
-  await files.settle()
-  const secretCheck = await checkDatabase(root, found, restoring.signal)
-  for (const folder of [join(root, VALUES), root]) await syncFolder(folder)
-  await rename(join(root, UNNAMED), join(root, DATABASE))
-  await syncFolder(root)
-  await rm(join(root, MARKER))
-  await syncFolder(root)
-  return { manifest: found.manifest, secretCheck }
+  const before = replaced(root)
+  const bucket = restoring.bucket ? intoBucket(root, { place: restoring.bucket, before }) : null
+  try {
+    const files = keeper()
+    await files.keep(join(root, MARKER), [Buffer.from(before.id ?? '')])
+    await files.settle()
+    await syncFolder(root)
+    await clear(root)
+    if (bucket === null) await mkdir(join(root, 'blobs'), { mode: 0o700 })
+    const found = await verify(told('restoring', restoring), async (name, body) => {
+      if (bucket !== null && isValue(name)) return bucket.put(name, body)
+      await files.keep(join(root, name === DATABASE ? UNNAMED : name), body)
+    })
+    await files.settle()
+    const secretCheck = await checkDatabase(root, found, restoring.signal)
+    if (bucket === null) await syncFolder(join(root, VALUES))
+    await syncFolder(root)
+    await rename(join(root, UNNAMED), join(root, DATABASE))
+    await syncFolder(root)
+    await bucket?.end()
+    await rm(join(root, MARKER))
+    await syncFolder(root)
+    return { manifest: found.manifest, secretCheck }
+  } finally {
+    bucket?.close()
+  }
+}
+
+/** A server that nobody used, or a restore that was interrupted, which has noted the same. */
+interface Replaced {
+  id: string | null
+  isUnfinished: boolean
+}
+
+function replaced(root: string): Replaced {
+  if (!isUnfinished(root)) return { id: idIn(join(root, DATABASE)), isUnfinished: false }
+  return { id: readFileSync(join(root, MARKER), 'utf8') || null, isUnfinished: true }
+}
+
+interface Filling {
+  put(name: string, body: Bytes): Promise<void>
+  end(): Promise<void>
+  close(): void
+}
+
+/** Values go there from the first on, when the database that names them has come. Throws Refusal, Away. */
+function intoBucket(root: string, { place, before }: { place: Place; before: Replaced }): Filling {
+  const delivery = openDelivery(place)
+  let id: string | undefined
+
+  async function claim(at: string): Promise<string> {
+    const own = idIn(join(root, at)) ?? ''
+    await claimFor(delivery, own, before)
+    return own
+  }
+
+  return {
+    async put(name, body) {
+      id ??= await claim(UNNAMED)
+      await delivery.put(name.slice(VALUES.length), body)
+    },
+    async end() {
+      id ??= await claim(DATABASE)
+      await delivery.setOwner({ id, isUnfinished: false })
+    },
+    close: () => delivery.close(),
+  }
+}
+
+/** Nothing is restored beside values that are in use, were they of the same data once. */
+async function claimFor(delivery: Delivery, id: string, before: Replaced): Promise<void> {
+  const found = await delivery.owner()
+  const isOfUnfinished = found?.id === id && (found.isUnfinished || before.isUnfinished)
+  // Of a server without any account, which it takes the place of.
+  if (found !== null && !isOfUnfinished && found.id !== before.id) {
+    throw new Refusal(
+      'BLOB_URL names a place that has values already: take another prefix, as nothing is overwritten.',
+    )
+  }
+  await delivery.setOwner({ id, isUnfinished: true })
+}
+
+/** Null where there is no database. */
+function idIn(path: string): string | null {
+  if (!existsSync(path)) return null
+  const { database, prepare } = connect(path, { writes: false, busyTimeoutMs: 0 })
+  try {
+    return String(prepare('SELECT id FROM node').get()?.['id'])
+  } finally {
+    database.close()
+  }
 }
 
 /** Writes files; those given survive a power cut when it has settled, and their folder is synced. */

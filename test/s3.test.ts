@@ -15,7 +15,7 @@ import { StartError, SyncError } from '../src/errors.ts'
 import { startBucket, type FakeBucket, type Fault } from './helpers/bucket.ts'
 import type { Client } from './helpers/client.ts'
 import { eventually } from './helpers/eventually.ts'
-import { install } from './helpers/executable.ts'
+import { install, type Installation } from './helpers/executable.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { holdBack } from './helpers/held.ts'
 import { startNode, type TestNode } from './helpers/node.ts'
@@ -52,6 +52,40 @@ async function expectValue(self: Client, key: string, value: Buffer): Promise<vo
 
 const keyOf = (bucket: FakeBucket, size: number): string =>
   bucket.values().find((key) => bucket.objects.get(key)?.bytes.length === size) ?? ''
+
+/** Restores into an empty bucket, in the place of a server that nobody used, killed again and again. */
+async function restoreElsewhere(
+  t: TestContext,
+  { here, ana, values }: { here: Installation; ana: Client; values: Record<string, Buffer> },
+): Promise<void> {
+  const other = await startBucket(t)
+  const there = { ...other.environment, STATIC_ROOT: join(here.folder, 'elsewhere') }
+  await (await here.serve(there)).stop()
+  for (let calls = 1; ; calls += 2) {
+    let left = calls
+    const child = here.launch(['restore', 'made.tar.zst'], there)
+    other.fault = () => {
+      if (--left > 0) return undefined
+      child.signal('SIGKILL')
+      return 'hang'
+    }
+    const { code, signal } = await child.ended
+    if (signal === null) {
+      assert.equal(code, 0, child.output().stderr)
+      assert.ok(calls > 5)
+      break
+    }
+  }
+  other.fault = null
+  assert.deepEqual(readdirSync(there.STATIC_ROOT).sort(), ['lock', 'secret', 'sync-node.db'])
+  assert.equal(other.values().length, 2)
+  const server = await here.serve(there)
+  const again = remoteClient(server.url, { token: ana.token, user: ana.user })
+  for (const [name, value] of Object.entries(values)) await expectValue(again, name, value)
+  const found = await here.run(['doctor', '--deep'], there)
+  assert.match(found.stdout, /^ok +values: 2 values .*each byte as it was stored$/m)
+  await server.stop()
+}
 
 /** The first call that matches fails, or so many; the others are done. */
 function failing(pattern: RegExp, fault: Fault, times = Infinity): FakeBucket['fault'] {
@@ -500,7 +534,7 @@ describe('A server', { concurrency: 3 }, () => {
   })
 
   describe('Commands on data with its values in a bucket', () => {
-    it('back it up with them, restore that to the disk, and say what else they cannot do', async (t) => {
+    it('back it up with them, restore that to the disk or to another place, and look for what is damaged', async (t) => {
       const bucket = await startBucket(t)
       const here = install(t)
       const server = await here.serve({ ...bucket.environment, LOG_LEVEL: 'trace' })
@@ -537,11 +571,17 @@ describe('A server', { concurrency: 3 }, () => {
         ...target,
       })
       assert.equal(refused.code, 1)
-      assert.match(refused.stderr, /restored to the disk: do it without BLOB_URL/)
+      assert.match(
+        refused.stderr,
+        /has values already: take another prefix, as nothing is overwritten/,
+      )
+      assert.deepEqual(readdirSync(here.folder).sort(), ['data', 'made.tar.zst'])
       assert.equal((await here.run(['restore', 'made.tar.zst'], target)).code, 0)
       const restored = await here.serve(target)
       const again = remoteClient(restored.url, { token: ana.token, user: ana.user } as never)
       for (const [name, value] of Object.entries(values)) await expectValue(again, name, value)
+      await restored.stop()
+      await restoreElsewhere(t, { here, ana, values })
       bucket.goAway()
       const away = await here.run(['doctor'], bucket.environment)
       assert.match(away.stdout, /^problem +bucket: cannot be reached/m)

@@ -15,15 +15,13 @@ export const restore: Command = {
   takes: ['FILE'],
   summary: 'bring back a backup, into an empty STATIC_ROOT, or one without any account',
   details:
-    'It is verified first: nothing is written of one that is not whole. When the server runs on it,\n' +
-    'clients find out by themselves, and send again what only they have.',
+    'It is verified first: nothing is written of one that is not whole. With BLOB_URL its large values go\n' +
+    'to that bucket, where no others may be. When the server runs on it, clients find out by themselves,\n' +
+    'and send again what only they have.',
   async run({ positionals: [file = ''] }, environment) {
     const config = readConfig(environment)
     refuseServer(config)
     const { root, secretKey, blobUrl } = config
-    if (blobUrl !== null) {
-      throw new CommandError('A backup is restored to the disk: do it without BLOB_URL.')
-    }
     say(`Data: ${root}`)
     const isNew = !existsSync(root)
     const opened = await open(file, 'r')
@@ -34,7 +32,7 @@ export const restore: Command = {
       process.umask(0o077)
       await interruptible(async (signal) => {
         const bar = openBar()
-        const restoring = { ...bar, bytes: stat.size, read, signal }
+        const restoring = { ...bar, bytes: stat.size, read, bucket: blobUrl, signal }
         const { manifest, secretCheck } = await asOwner(root, () =>
           restoreBackup(root, restoring).finally(() => bar.end()),
         )
