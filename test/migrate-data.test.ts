@@ -5,6 +5,7 @@ import { execFile } from 'node:child_process'
 import { hash, randomBytes } from 'node:crypto'
 import {
   cpSync,
+  existsSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -25,7 +26,7 @@ import { done, refused } from './helpers/backups.ts'
 import { startBucket, type FakeBucket } from './helpers/bucket.ts'
 import { client, type Client } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
-import { EXECUTABLE, install } from './helpers/executable.ts'
+import { EXECUTABLE, FROM_SOURCE, install } from './helpers/executable.ts'
 import { eventually } from './helpers/eventually.ts'
 import { expectProblem, expectStatus } from './helpers/expect.ts'
 import { readAll, readPage, type Change } from './helpers/feed.ts'
@@ -38,6 +39,8 @@ import { skip as skipSwift, startSwift } from './helpers/swift.ts'
 const KIB = 1024
 const PART = 8 * KIB * KIB
 const DAY = 86_400_000
+// Where bugs are seeded there is none.
+const PROGRAM = existsSync(EXECUTABLE[0] as string) ? EXECUTABLE : FROM_SOURCE
 const ANY = { 'X-Sync-Token': '*' }
 const skip = hasSqld ? false : 'there is no sqld for this machine'
 
@@ -73,7 +76,8 @@ async function lookOf(self: Client): Promise<unknown> {
   const stores: unknown[] = []
   for (const one of list.filter(({ key, size }, i) => size > 100 || i < 20 || key === '')) {
     const got = await self.get(one.key)
-    const bytes = Buffer.from(await got.arrayBuffer())
+    const body = await got.arrayBuffer().catch(() => assert.fail(`${one.key} is cut short`))
+    const bytes = Buffer.from(body)
     const headers = ['x-sync-token', 'x-sync-meta', 'repr-digest', 'last-modified', 'etag']
     const permissions = await (await self.request(`/permission/${one.key}`)).json()
     const heads = headers.map((name) => got.headers.get(name))
@@ -288,7 +292,7 @@ describe('sync-node migrate-data', { skip }, () => {
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const { toBucket, environment } = callOf(bucket, world.root)
     const before = filesIn(world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const token = { DATABASE_AUTH_TOKEN: 'a.secret.token' }
     const ran = await here.run([...toBucket, '--to', sqld.url], { ...environment, ...token })
     const stdout = done(ran)
@@ -330,7 +334,7 @@ describe('sync-node migrate-data', { skip }, () => {
     const world = await openWorld(t)
     const bucket = await startBucket(t)
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const before = filesIn(world.root)
     const lines = linesOf(done(await here.run(toBucket, environment)))
     assert.deepEqual([filesIn(world.root), Object.keys(lines)], [before, ['BLOB_URL']])
@@ -362,7 +366,7 @@ describe('sync-node migrate-data', { skip }, () => {
     const world = await openWorld(t)
     const swift = await startSwift(t)
     const { toBucket, environment } = callOf(swift, world.root)
-    const lines = linesOf(done(await install(t).run(toBucket, environment)))
+    const lines = linesOf(done(await install(t, PROGRAM).run(toBucket, environment)))
     await expectWorld(t, world, { ...environment, ...lines })
   })
 
@@ -371,7 +375,7 @@ describe('sync-node migrate-data', { skip }, () => {
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const proxy = await startDatabaseProxy(t, sqld.url)
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const before = filesIn(world.root)
     let left = 0
     let kill = (): void => undefined
@@ -412,11 +416,46 @@ describe('sync-node migrate-data', { skip }, () => {
     await expectWorld(t, world, { ...settings, ...secret })
   })
 
+  it('goes on by itself when the database does not answer for a moment', async (t) => {
+    const world = await openWorld(t)
+    const [sqld, bucket] = [await openServer(t), await startBucket(t)]
+    const proxy = await startDatabaseProxy(t, sqld.url)
+    const { toBucket, environment } = callOf(bucket, world.root)
+    let lost = 0
+    const lose = (body: string): boolean => {
+      const isRows = /INSERT INTO .{1,4}(?:sync_store|account_permission)/.test(body)
+      if (isRows && ++lost < 3) setImmediate(() => (proxy.loseAnswer = lose))
+      return isRows
+    }
+    proxy.loseAnswer = lose
+    done(await install(t, PROGRAM).run([...toBucket, '--to', proxy.url], environment))
+    assert.equal(lost, 3)
+    await expectRows(world, sqld)
+  })
+
+  it('stops at once when it is told to, and goes on when it is called again', async (t) => {
+    const world = await openWorld(t)
+    const bucket = await startBucket(t)
+    const { toBucket, environment } = callOf(bucket, world.root)
+    const here = install(t, PROGRAM)
+    const child = here.launch(toBucket, environment)
+    bucket.fault = (call) => {
+      if (call.includes('partNumber')) child.signal('SIGINT')
+      return undefined
+    }
+    const ended = { ...(await child.ended), ...child.output() }
+    assert.equal(refused(ended), 'sync-node: Interrupted.')
+    bucket.fault = null
+    assert.equal(bucket.uploads.size, 0)
+    const lines = linesOf(done(await here.run(toBucket, environment)))
+    await expectWorld(t, world, { ...environment, ...lines })
+  })
+
   it('begins anew when the data was used meanwhile', async (t) => {
     const world = await openWorld(t)
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const args = [...toBucket, '--to', sqld.url]
     // All but its end.
     bucket.fault = (call) =>
@@ -452,7 +491,7 @@ describe('A target of migrate-data', { skip }, () => {
     const bob = await other.signUp('bob')
     await bob.save('a', randomBytes(20_000))
     await other.stop()
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const before = await rowsIn(sqld)
     const mine = callOf(bucket, world.root)
     const refusal = async ({ toBucket, environment }: Call, ...more: string[]) =>
@@ -481,7 +520,7 @@ describe('A target of migrate-data', { skip }, () => {
     const settings = { ...bucket.environment, SECRET_KEY: 's'.repeat(40), DATABASE_URL: sqld.url }
     await (await startNode(t, settings)).stop()
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     // Somebody may think that this is how data moves.
     const early = {
       ...environment,
@@ -499,7 +538,7 @@ describe('A target of migrate-data', { skip }, () => {
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const proxy = await startDatabaseProxy(t, sqld.url)
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const args = [...toBucket, '--to', proxy.url]
     let damage = 'UPDATE store_data SET value = randomblob(3) WHERE id = 100'
     proxy.holds = (body) => {
@@ -537,7 +576,7 @@ describe('What migrate-data comes from', { skip }, () => {
     const world = await openWorld(t)
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const { toBucket, environment } = callOf(bucket, world.root)
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const run = async (more: Environment, ...args: string[]) =>
       refused(await here.run(args.length === 0 ? toBucket : args, { ...environment, ...more }))
     const running = await here.serve(environment)
@@ -570,7 +609,7 @@ describe('What migrate-data comes from', { skip }, () => {
       `UPDATE store_data SET value = x'00' WHERE id = (SELECT store_data FROM sync_store JOIN account_permission USING (store_key) WHERE size = 1 AND store_meta IS NOT NULL)`,
     )
     const before = filesIn(world.root)
-    const ran = await install(t).run([...toBucket, '--to', sqld.url], environment)
+    const ran = await install(t, PROGRAM).run([...toBucket, '--to', sqld.url], environment)
     assert.equal(ran.code, 1)
     assert.deepEqual(filesIn(world.root), before)
     assert.equal(
@@ -600,7 +639,7 @@ describe('What migrate-data comes from', { skip }, () => {
     const other = callOf(await startBucket(t), alone.root)
     let settings: Environment = {}
     for (let i = 0; i < 2; i++) {
-      const again = await install(t).run(other.toBucket, other.environment)
+      const again = await install(t, PROGRAM).run(other.toBucket, other.environment)
       assert.match(again.stderr, /All is there but for 3 damaged values/)
       settings = { ...other.environment, ...linesOf(again.stdout) }
     }
@@ -644,7 +683,7 @@ describe('What README.md says of growing', { skip }, () => {
 
 describe('The way of calling migrate-data', { skip }, () => {
   it('is told in one line that says what it takes', async (t) => {
-    const here = install(t)
+    const here = install(t, PROGRAM)
     const credentials = { AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: 'secret' }
     const s3 = ['--to', 's3://values']
     for (const [args, says] of [

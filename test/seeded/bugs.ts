@@ -4,6 +4,7 @@ import type { SeededBug } from './bug.ts'
 import { diskBugs } from './disk-bugs.ts'
 import { leakBugs } from './leaks.ts'
 import { fuzzBugs } from './fuzz-bugs.ts'
+import { moveBugs } from './move-bugs.ts'
 import { crashBugs, powerCutBugs } from './power-cuts.ts'
 
 const WRITER = 'src/database/writer.ts'
@@ -733,6 +734,7 @@ export const seededBugs: SeededBug[] = [
   ...diskBugs,
   ...leakBugs,
   ...fuzzBugs,
+  ...moveBugs,
   {
     name: 'an upload to a bucket is completed although a part of it made way for others',
     edits: [
