@@ -701,6 +701,8 @@ describe('The way of calling migrate-data', { skip }, () => {
       assert.match(stderr, says)
       assert.ok(!stderr.includes('hidden'))
     }
+    const help = await here.run(['migrate-data', '--help'])
+    assert.match(help.stdout, /^Usage: sync-node migrate-data --to URL \[--to URL\]$/m)
     const { stderr } = await here.run(['migrate-data', ...s3])
     assert.match(stderr, /AWS_ACCESS_KEY_ID is needed beside BLOB_URL/)
     assert.deepEqual(readdirSync(here.folder), [])

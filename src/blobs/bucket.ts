@@ -163,7 +163,8 @@ function lists({ call }: Calls, { prefix }: Place) {
       // What a name begins with comes before it.
       for await (const { objects } of list(first.slice(0, -1))) {
         for (const { name, size } of objects) if (wanted.has(name)) found.set(name, size)
-        if ((objects.at(-1)?.name ?? last) >= last) break
+        // A page may be empty, and not the last.
+        if ((objects.at(-1)?.name ?? '') >= last) break
       }
       return found
     },

@@ -30,7 +30,10 @@ function helpOf({ name, takes, options = {}, summary, details }: Command): strin
       does,
     ],
   )
-  const usage = [name, ...takes, ...named.map(([option]) => `[${option}]`)].join(' ')
+  // One that may come again has to come once.
+  const lists = Object.values(options).map(({ isList }) => isList === true)
+  const calls = named.map(([option], i) => (lists[i] ? `${option} [${option}]` : `[${option}]`))
+  const usage = [name, ...takes, ...calls].join(' ')
   const parts = [`Usage: sync-node ${usage}`, sentence(summary)]
   if (details !== undefined) parts.push(details)
   if (named.length > 0) parts.push(columns(named))
