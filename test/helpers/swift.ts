@@ -91,7 +91,7 @@ function configure(folder: string, proxyPort: number, ports: number[]): void {
     join(folder, 'proxy.conf'),
     `[DEFAULT]\n${common}\nbind_port = ${proxyPort}\n` +
       `[pipeline:main]\npipeline = ${parts} proxy-server\n` +
-      `[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n${filters.join('')}`
+      `[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n${PATIENCE}${filters.join('')}`
         .replace('#s3api\n', '#s3api\nauth_pipeline_check = false\n')
         .replace('#tempauth\n', '#tempauth\nuser_test_tester = testing .admin\n')
         .replace('#memcache\n', '#memcache\nmemcache_servers = 127.0.0.1:9\n'),
@@ -99,6 +99,9 @@ function configure(folder: string, proxyPort: number, ports: number[]): void {
 }
 
 const FILTERS: Record<string, string> = { cache: 'memcache' }
+
+// Else the proxy asks a server that was not up at first ten times, and then not for a minute.
+const PATIENCE = 'error_suppression_limit = 1000000\n'
 
 /** Starts it for a test file; what it keeps goes when that ends. */
 export async function startSwift(t: Pick<TestContext, 'after'>): Promise<Swift> {
