@@ -339,6 +339,11 @@ describe('sync-node migrate-data', { skip }, () => {
     const lines = linesOf(done(await here.run(toBucket, environment)))
     assert.deepEqual([filesIn(world.root), Object.keys(lines)], [before, ['BLOB_URL']])
     done(await here.run(toBucket, environment))
+    bucket.goAway()
+    const silent = { ...environment, ...lines, LOG_LEVEL: 'silent' }
+    const early = refused(await here.run(['serve'], silent))
+    assert.match(early, /and the bucket does not say whether it has them/)
+    bucket.comeBack()
     const node = await expectWorld(t, world, { ...environment, ...lines })
     const names = readdirSync(world.root)
     assert.ok(!names.includes('blobs') && names.some((name) => name.startsWith('blobs.moved-')))
@@ -447,6 +452,11 @@ describe('sync-node migrate-data', { skip }, () => {
     assert.equal(refused(ended), 'sync-node: Interrupted.')
     bucket.fault = null
     assert.equal(bucket.uploads.size, 0)
+    const early = { ...environment, BLOB_URL: toBucket[2] ?? '' }
+    assert.match(
+      refused(await here.run(['serve'], early)),
+      /values lie in .* by sync-node migrate-data/,
+    )
     const lines = linesOf(done(await here.run(toBucket, environment)))
     await expectWorld(t, world, { ...environment, ...lines })
   })
