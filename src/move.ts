@@ -296,7 +296,7 @@ async function bringRows(source: Source, server: Database): Promise<void> {
     'SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size',
   )
   const bytes = Number(sizes[0]?.['bytes'])
-  const rowsDone = (count: number): void => add((count * bytes) / Math.max(rows, 1))
+  const rowsDone = (count: number): void => add(Math.round((count * bytes) / Math.max(rows, 1)))
   const work = { signal, add: rowsDone }
   if ((await transfer.markOf(server)) !== null) {
     begin('rows', bytes)
