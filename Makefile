@@ -18,7 +18,7 @@ protocol := account batch changes client client-feed client-session conditions d
 	hostile invitation key limit list mail matrix model openapi password permission quota race range replica \
 	replica-account replica-meta replica-shared replica-trouble session store upload
 
-.PHONY: help run dev build release test suite seeded linearizable attack faults disks powercut crash soak bench check fix clean fuzz
+.PHONY: help run dev build release test suite seeded linearizable cluster attack faults disks powercut crash soak bench check fix clean fuzz
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -48,6 +48,9 @@ seeded: $(installed) ## prove that the tests notice: seed bugs, one at a time, a
 
 linearizable: dist/sync-node ## play OPERATIONS= (a million) by many clients with KILLS=, and look for an order of them
 	OPERATIONS=$${OPERATIONS:-1000000} KILLS=$${KILLS:-100} $(node) --import tsx --test test/linearizable.test.ts
+
+cluster: dist/sync-node ## three nodes behind nginx, that fail as all behind them does, FAULTS= times: OPERATIONS=, SEED=2
+	$(node) --import tsx scripts/cluster.ts
 
 attack: dist/sync-node ## flood it with logins, guess who has an account, lie about addresses; prints a table
 	$(node) scripts/attack.ts

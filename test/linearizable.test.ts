@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { EXECUTABLE, FROM_SOURCE, install } from './helpers/executable.ts'
 import { numbers } from './helpers/random.ts'
 import { signUp } from './helpers/remote.ts'
-import { findOrder } from './linear/checker.ts'
+import { explain, findOrder } from './linear/checker.ts'
 import { watch } from './linear/feeds.ts'
 import { absent, step, type Operation, type State } from './linear/model.ts'
 import { play } from './linear/play.ts'
@@ -51,7 +51,7 @@ async function expectOneOrder(
   const { histories, faults, unknown } = played
   for (const feed of feeds) faults.push(...(await feed.end(played)))
   const all = [...histories.values()]
-  const disorders = all.flatMap((history) => explain(history))
+  const disorders = all.flatMap((history) => explain(history, PEOPLE.length))
   const count = all.reduce((sum, history) => sum + history.length, 0)
   t.diagnostic(
     `${count} operations on ${all.length} stores, ${unknown} without an answer, ${kills} kills: ` +
@@ -59,17 +59,6 @@ async function expectOneOrder(
   )
   assert.deepEqual([...disorders.slice(0, MUCH), ...faults.slice(0, MUCH)], [])
   assert.ok(count > operations / 2, 'most of it is answered')
-}
-
-/** What had no place in an order, and all that overlaps with it. */
-function explain(history: Operation[]): string[] {
-  const verdict = findOrder(history, PEOPLE.length)
-  if (verdict.order !== null) return []
-  const stuck = history[verdict.stuck] as Operation
-  const around = history.filter(
-    ({ call, answered }) => call <= stuck.answered && answered >= stuck.call,
-  )
-  return [[stuck, ...around].map((operation) => JSON.stringify(operation)).join('\n')]
 }
 
 describe('The search for an order', () => {

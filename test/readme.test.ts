@@ -208,7 +208,9 @@ describe('The blocks of README.md', () => {
   const named = fences.map(([, name = '']) => name)
 
   it('are in languages that a test knows', () => {
-    const others = named.filter((name) => !/^(?:sh \S+|ts|caddy|nginx|apache)$/.test(name))
+    const others = named.filter(
+      (name) => !/^(?:sh \S+|ts|caddy|nginx(?: nodes)?|apache)$/.test(name),
+    )
     assert.deepEqual(others, [], 'commands have a name behind sh')
     assert.equal(readme.match(/^ *(?:```|~~~)/gm)?.length, 2 * fences.length)
   })

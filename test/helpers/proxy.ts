@@ -130,10 +130,30 @@ export const skipOf = (name: ProxyName): string | false =>
   missing.includes(name) && `${name} is not installed: apt-get install ${KINDS[name].package}`
 
 /** Starts a proxy before a node; the test's end stops it. */
-export async function startProxy(
-  t: TestContext,
+export function startProxy(
+  t: Pick<TestContext, 'after'>,
   name: ProxyName,
-  { host = '127.0.0.1', port: nodePort }: { host?: string; port: number },
+  { host = '127.0.0.1', port }: { host?: string; port: number },
+): Promise<Proxy> {
+  return launch(t, name, readmeLines(name).replaceAll('127.0.0.1:8080', `${host}:${port}`))
+}
+
+/** Starts nginx before several nodes, with what the README has for them. */
+export function startBalancer(t: Pick<TestContext, 'after'>, ports: number[]): Promise<Proxy> {
+  const block = readmeLines('nginx nodes')
+  const [upstream = ''] = /^upstream [^]*?^}\n/m.exec(block) ?? []
+  const [server = ''] = /^ +server .*$/m.exec(upstream) ?? []
+  const passing = block.match(/^ +proxy_.*$/gm) ?? []
+  const servers = ports.map((port) => server.replace(/[\d.]+:8080/, `127.0.0.1:${port}`))
+  const nodes = upstream.replace(/(?:^ +server .*\n)+/m, `${servers.join('\n')}\n`)
+  const site = readmeLines('nginx').replace(/^ +proxy_pass .*$/m, passing.join('\n'))
+  return launch(t, 'nginx', `${nodes}${site}`)
+}
+
+async function launch(
+  t: Pick<TestContext, 'after'>,
+  name: ProxyName,
+  readme: string,
 ): Promise<Proxy> {
   const { program, arguments: argumentsOf, config } = KINDS[name]
   const folder = mkdtempSync(join(tmpdir(), 'sync-node-'))
@@ -141,8 +161,7 @@ export async function startProxy(
   const { certificate, key } = loopbackCertificate()
   writeFileSync(join(folder, 'fullchain.pem'), certificate)
   writeFileSync(join(folder, 'privkey.pem'), key)
-  const lines = readmeLines(name)
-    .replaceAll('127.0.0.1:8080', `${host}:${nodePort}`)
+  const lines = readme
     .replaceAll('/etc/letsencrypt/live/sync.example.org', folder)
     .replace(/^sync\.example\.org \{/, `https://127.0.0.1:${port} {`)
     .replace(/\*:443|(?<=listen )443/, `127.0.0.1:${port}`)
@@ -169,7 +188,7 @@ export async function startProxy(
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 
-function readmeLines(name: ProxyName): string {
+function readmeLines(name: ProxyName | 'nginx nodes'): string {
   const lines = new RegExp(`^\`\`\`${name}\n([^]*?)^\`\`\``, 'm').exec(readme)?.[1]
   if (lines === undefined) throw new Error(`README.md has no lines for ${name}`)
   return lines

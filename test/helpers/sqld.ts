@@ -19,7 +19,7 @@ export interface Sqld {
   url: string
   port: number
   start(): Promise<void>
-  kill(): Promise<void>
+  kill(signal?: NodeJS.Signals): Promise<void>
   /** Keeps a copy of its data as they are; it is stopped for that. */
   keep(): Promise<void>
   /** Goes back to that copy; it does not run then. */
@@ -53,12 +53,12 @@ export async function startSqld(from?: string): Promise<Sqld> {
     return answer?.ok === true
   }
 
-  async function kill(): Promise<void> {
+  async function kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const dying = child
     child = undefined
     if (dying === undefined || dying.exitCode !== null) return
     const ended = new Promise((resolve) => dying.once('exit', resolve))
-    dying.kill('SIGKILL')
+    dying.kill(signal)
     await ended
   }
 

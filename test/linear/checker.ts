@@ -66,6 +66,17 @@ export function findOrder(operations: readonly Operation[], accounts: number): V
   return { order: frames.map((frame) => list.calledAt(frame.node) as number) }
 }
 
+/** What had no place in an order, and all that overlaps with it. */
+export function explain(history: Operation[], accounts: number): string[] {
+  const verdict = findOrder(history, accounts)
+  if (verdict.order !== null) return []
+  const stuck = history[verdict.stuck] as Operation
+  const around = history.filter(
+    ({ call, answered }) => call <= stuck.answered && answered >= stuck.call,
+  )
+  return [[stuck, ...around].map((operation) => JSON.stringify(operation)).join('\n')]
+}
+
 const isAnswered = (operation: Operation | undefined): boolean =>
   operation !== undefined && operation.answered !== Infinity
 

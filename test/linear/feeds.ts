@@ -21,6 +21,8 @@ interface Page {
 export interface Watch {
   /** Reads what is left; answers what was wrong. */
   end(played: Played): Promise<string[]>
+  /** How many streams were broken off and went on to tell what came next. */
+  resumed(): number
 }
 
 const AGAIN_MS = 50
@@ -30,6 +32,8 @@ export function watch(url: string, { token }: Opened, isOwner: boolean): Watch {
   const told: Entry[] = []
   const stopped = new AbortController()
   let cursor = ''
+  let isResuming = false
+  let resumed = 0
   const headers = { Authorization: `Bearer ${token}` }
   const reading = readOn()
 
@@ -53,6 +57,7 @@ export function watch(url: string, { token }: Opened, isOwner: boolean): Watch {
       signal: stopped.signal,
     })
     if (!ok || body === null) throw new Error('no stream')
+    isResuming = cursor !== ''
     let text = ''
     for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
       const blocks = (text + chunk).split('\n\n')
@@ -64,6 +69,8 @@ export function watch(url: string, { token }: Opened, isOwner: boolean): Watch {
   function take(block: string): void {
     const fields = new Map(block.split('\n').map((line) => line.split(': ', 2) as [string, string]))
     if (fields.get('event') !== 'change') return
+    if (isResuming) resumed++
+    isResuming = false
     told.push(JSON.parse(block.slice(block.indexOf('data: ') + 6)) as Entry)
     cursor = fields.get('id') as string
   }
@@ -83,6 +90,7 @@ export function watch(url: string, { token }: Opened, isOwner: boolean): Watch {
   }
 
   return {
+    resumed: () => resumed,
     async end(played) {
       stopped.abort()
       await reading

@@ -1,6 +1,7 @@
 // Owns the histories that the checker judges: several people with many clients on the same few stores of
 // a real server, which is killed now and then, as is a connection.
-import { Agent, request, type IncomingHttpHeaders } from 'node:http'
+import * as http from 'node:http'
+import * as https from 'node:https'
 import { hash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { numbers } from '../helpers/random.ts'
@@ -56,7 +57,7 @@ interface Asked {
 
 interface Answer {
   status: number
-  headers: IncomingHttpHeaders
+  headers: http.IncomingHttpHeaders
   body: Buffer
 }
 
@@ -70,6 +71,7 @@ interface Store {
 
 export async function play(o: Play): Promise<Played> {
   const below = numbers(o.seed)
+  const { Agent, request } = o.url.startsWith('https:') ? https : http
   const agent = new Agent({ keepAlive: true, maxSockets: o.clients })
   const stores = new Map<string, Promise<Store>>()
   const valueOf = new Map<string, string>()
@@ -85,20 +87,20 @@ export async function play(o: Play): Promise<Played> {
     return store
   }
 
-  /** Made and deleted once, for its key. */
+  /** Made, for its key. */
   async function make(name: string): Promise<Store> {
+    const store: Store = { name, key: '', operations: [], last: null }
     const ask = { path: `/store/${name}`, token: (o.people[0] as Opened).token }
-    for (;;) {
-      try {
-        const { headers } = await send({ ...ask, method: 'PUT' })
-        const gone = await send({ ...ask, method: 'DELETE', headers: { 'X-Sync-Token': '*' } })
-        const key = headers['x-sync-key']
-        if (gone.status === 204 && typeof key === 'string') {
-          return { name, key, operations: [], last: null }
-        }
-      } catch {
-        await back
-      }
+    const about = { by: 0, call: 0, answered: Infinity }
+    for (let attempt = 0; ; attempt++) {
+      const body = Buffer.from(`${name} made ${attempt}`)
+      const writes = sha256(body)
+      const write: Operation = { ...about, kind: 'write', expects: '', writes }
+      const key = (await note(store, write, { ...ask, method: 'PUT', body }))?.['x-sync-key']
+      if (typeof key === 'string') return Object.assign(store, { key })
+      const headers = { 'X-Sync-Token': '*' }
+      const remove: Operation = { ...about, kind: 'delete', expects: '*' }
+      await note(store, remove, { ...ask, method: 'DELETE', headers })
     }
   }
 
@@ -122,11 +124,11 @@ export async function play(o: Play): Promise<Played> {
       asked.once('error', reject)
       asked.once('response', (response) => {
         clearTimeout(timer)
-        buffer(response).then(
-          (bytes) =>
-            resolve({ status: response.statusCode ?? 0, headers: response.headers, body: bytes }),
-          reject,
-        )
+        buffer(response).then((body) => {
+          const { statusCode: status = 0, headers } = response
+          if (isOfProxy(status, headers)) reject(new Error('the node behind the proxy is gone'))
+          else resolve({ status, headers, body })
+        }, reject)
       })
       asked.end(body)
       if (cutAfterMs === undefined) return
@@ -146,32 +148,44 @@ export async function play(o: Play): Promise<Played> {
     return value
   }
 
+  /** What an answer says of it; false for one that says that nothing happened. */
+  function settle(store: Store, operation: Operation, { status, headers, body }: Answer): boolean {
+    if ([429, 503].includes(status) && headers['retry-after'] !== undefined) {
+      if (!body.includes('ERR04')) return false
+      operation.answered = Infinity
+      return true
+    }
+    operation.status = status
+    if (status >= 500) faults.push(`a ${operation.kind} was answered by ${status}`)
+    const isWritten = operation.kind === 'write' && status < 300
+    const digest = isWritten ? operation.writes : headers['repr-digest']
+    operation.shows = learn(store, headers['x-sync-token'], digest)
+    if (operation.kind === 'read' && status === 200 && sha256(body) !== operation.shows) {
+      faults.push('a value is not that of its digest')
+    }
+    return true
+  }
+
   /** Notes it under its store when the answer is there, or none ever will be. */
   async function note(store: Store, operation: Operation, ask: Asked, cutAfterMs?: number) {
     operation.call = performance.now()
     try {
-      const { status, headers, body } = await send(ask, cutAfterMs)
+      const answer = await send(ask, cutAfterMs)
       operation.answered = performance.now()
-      if ([429, 503].includes(status) && headers['retry-after'] !== undefined) {
-        if (!body.includes('ERR04')) return // nothing happened
-        operation.answered = Infinity
-      } else operation.status = status
-      if (status >= 500 && status !== 503) faults.push(`${ask.method} was answered by ${status}`)
-      const isWritten = operation.kind === 'write' && status < 300
-      const digest = isWritten ? operation.writes : headers['repr-digest']
-      operation.shows = learn(store, headers['x-sync-token'], digest)
-      if (operation.kind === 'read' && status === 200 && sha256(body) !== operation.shows) {
-        faults.push('a value is not that of its digest')
-      }
+      if (answer.status === 503) await back
+      if (settle(store, operation, answer)) store.operations.push(operation)
+      return answer.headers
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (cutAfterMs === undefined) await back
-      if (operation.kind === 'read' || code === 'ECONNREFUSED') return
+      if (operation.kind === 'read' || code === 'ECONNREFUSED') return undefined
+      operation.answered = Infinity
+      store.operations.push(operation)
+      return undefined
     }
-    store.operations.push(operation)
   }
 
-  async function one(client: number, number: number): Promise<void> {
+  async function one(client: number, number: number): Promise<unknown> {
     const store = await storeAt(number)
     const by = below(10) < 5 ? 0 : below(o.people.length)
     const kind = pick(SHARES, below)
@@ -252,6 +266,7 @@ export async function play(o: Play): Promise<Played> {
         token: (o.people[0] as Opened).token,
         body: Buffer.from(JSON.stringify({ operations: writes.map(({ put }) => put) })),
       })
+      if (status === 503) await back
       const answer = JSON.parse(body.toString()) as BatchAnswer
       if (answer.code === 'ERR04') return noteEach(() => ({ answered: Infinity }))
       const { results, failed = [] } = answer
@@ -302,6 +317,10 @@ interface BatchAnswer {
 
 /** Who made it says its name, by which it can be made again; others know it by its key. */
 const pathOf = ({ name, key }: Store, by: number): string => (by === 0 ? name : key)
+
+/** Said by a proxy of a node that did not answer it. */
+const isOfProxy = (status: number, headers: http.IncomingHttpHeaders): boolean =>
+  [502, 504].includes(status) && headers['content-type'] !== 'application/problem+json'
 
 const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'base64')
 
