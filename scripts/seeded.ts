@@ -3,11 +3,14 @@
 //
 //   node scripts/seeded.ts [word]    only those whose name has the word
 import { seededBugs } from '../test/seeded/bugs.ts'
+import { bugsOfCluster } from '../test/seeded/cluster-bugs.ts'
 import { bugsOfOrder } from '../test/seeded/orders.ts'
 import { failWithoutBug, tryAll } from '../test/seeded/seed.ts'
 
 const [, , word = ''] = process.argv
-const bugs = [...seededBugs, ...bugsOfOrder].filter(({ name }) => name.includes(word))
+const bugs = [...seededBugs, ...bugsOfOrder, ...bugsOfCluster].filter(({ name }) =>
+  name.includes(word),
+)
 const width = Math.max(...bugs.map(({ name }) => name.length))
 
 const failing = await failWithoutBug(bugs)

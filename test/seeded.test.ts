@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { skip } from './helpers/trace.ts'
 import { seededBugs } from './seeded/bugs.ts'
+import { bugsOfCluster } from './seeded/cluster-bugs.ts'
 import { bugsOfOrder } from './seeded/orders.ts'
 import { tryAll } from './seeded/seed.ts'
 
@@ -22,7 +23,7 @@ describe('The tests', () => {
   })
 
   it('can be seeded with each bug: the code that it changes is there', () => {
-    const missing = [...seededBugs, ...bugsOfOrder].flatMap(({ name, edits }) =>
+    const missing = [...seededBugs, ...bugsOfOrder, ...bugsOfCluster].flatMap(({ name, edits }) =>
       edits
         .filter(({ file, find }) => !readFileSync(file, 'utf8').includes(find))
         .map(({ file }) => `${name}: ${file}`),

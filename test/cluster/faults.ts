@@ -9,7 +9,7 @@ import type { Cluster, Node } from './cluster.ts'
 
 const MOST_MS = 700
 const SLOW_MS = 40
-const MOST_BREAKS = 8
+const MOST_BREAKS = 12
 
 type Fault = (cluster: Cluster, below: (n: number) => number) => Promise<unknown>
 
@@ -37,10 +37,9 @@ export const FAULTS = {
     await pause(below(MOST_MS))
     bucketLink.mend()
   },
-  'answers of the database cut': async (cluster, below) => {
-    const { link } = oneOf(cluster, below)
-    link.breaks = 1 + below(MOST_BREAKS)
-    await eventually(() => link.breaks, 0)
+  'answers of the database cut': async ({ nodes }, below) => {
+    for (const { link } of nodes) link.breaks = 1 + below(MOST_BREAKS)
+    for (const { link } of nodes) await eventually(() => link.breaks, 0)
   },
   'bucket slow': async ({ bucketLink }, below) => {
     bucketLink.delayMs = SLOW_MS

@@ -10,16 +10,19 @@ export interface Link {
   /** Breaks every connection off, and takes no other until `mend`. */
   cut(): void
   mend(): void
-  /** Each piece of an answer is so late. */
+  /** Each piece is so late, either way. */
   delayMs: number
-  /** So many answers, the next ones, are broken off in their middle. */
+  /** So many answers are broken off in their middle: each fifth, so that what follows such a break may pass. */
   breaks: number
 }
+
+const BREAK_EACH = 5
 
 /** Starts one that leads to a port of this machine. */
 export async function startLink(t: Pick<TestContext, 'after'>, port: number): Promise<Link> {
   const open = new Set<Socket>()
   let isCut = false
+  let passed = 0
 
   function join(near: Socket): void {
     if (isCut) return void near.destroy()
@@ -33,14 +36,20 @@ export async function startLink(t: Pick<TestContext, 'after'>, port: number): Pr
       near.destroy()
       far.destroy()
     }
-    pipeline(near, far, end)
-    pipeline(far, late, near, end)
+    pipeline(near, late, far, end)
+    pipeline(far, late, breaking, near, end)
   }
 
-  async function* late(answer: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const piece of answer) {
+  async function* late(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) {
       if (link.delayMs > 0) await pause(link.delayMs)
-      if (link.breaks === 0) yield piece
+      yield piece
+    }
+  }
+
+  async function* breaking(answer: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of answer) {
+      if (link.breaks === 0 || ++passed % BREAK_EACH > 0) yield piece
       else {
         link.breaks--
         yield piece.subarray(0, Math.ceil(piece.length / 2))
