@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
+import { startAsOne } from './cluster/as-one.ts'
 import { skip } from './cluster/cluster.ts'
 import { problemsOf, run, toTable, type Options } from './cluster/run.ts'
 import { openAccount } from './helpers/accounts.ts'
@@ -20,6 +21,7 @@ import { skipOf, startBalancer } from './helpers/proxy.ts'
 import { remoteClient } from './helpers/remote.ts'
 import { hasSqld, startSqld } from './helpers/sqld.ts'
 import { startUpload } from './helpers/upload.ts'
+import { expectModel } from './model/history.ts'
 
 const { SEED = '1' } = process.env
 const MUCH = 3
@@ -55,6 +57,12 @@ describe('nginx before several nodes', { skip: skipOf('nginx') }, () => {
       assert.equal((await fetch(`${url}/store/a`, { method })).status, 502)
     }
     assert.deepEqual(taken, ['PUT', 'DELETE', 'POST'])
+  })
+})
+
+describe('Several people with several devices, each time through another node', { skip }, () => {
+  it('get the answers of the model, and end with what it has', async (t) => {
+    await expectModel(t, await startAsOne(t), 2)
   })
 })
 

@@ -38,8 +38,9 @@ export const FAULTS = {
     bucketLink.mend()
   },
   'answers of the database cut': async ({ nodes }, below) => {
-    for (const { link } of nodes) link.breaks = 1 + below(MOST_BREAKS)
-    for (const { link } of nodes) await eventually(() => link.breaks, 0)
+    for (const { link } of nodes) link.breaks = MOST_BREAKS
+    await pause(below(3 * MOST_MS))
+    for (const { link } of nodes) link.breaks = 0
   },
   'bucket slow': async ({ bucketLink }, below) => {
     bucketLink.delayMs = SLOW_MS
