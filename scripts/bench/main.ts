@@ -17,6 +17,7 @@ import { measureFeed } from './feed.ts'
 import { measureFlush } from './flush.ts'
 import { measureLarge } from './large.ts'
 import { measureMixed } from './mixed.ts'
+import { measureNodes } from './nodes.ts'
 import { measureSmall } from './small.ts'
 import { measureSize, measureStart } from './start.ts'
 
@@ -29,6 +30,8 @@ const WORKS: [string, (bench: Bench) => Promise<Result[]>][] = [
   ['feed', measureFeed],
   ['size', measureSize],
 ]
+// What is no part of the comparison, and is measured by its name alone.
+const APART: typeof WORKS = [['nodes', measureNodes]]
 
 const [, , word = ''] = process.argv
 const { ROUNDS = '5', BENCH_FOLDER = tmpdir() } = process.env
@@ -84,8 +87,8 @@ function save(): void {
 }
 
 try {
-  for (const [name, measure] of WORKS) {
-    if (!name.includes(word)) continue
+  const apart = APART.filter(([name]) => name === word)
+  for (const [, measure] of [...WORKS.filter(([name]) => name.includes(word)), ...apart]) {
     const results = await measure(bench)
     report.results.push(...results)
     for (const result of results) print(toText(result))

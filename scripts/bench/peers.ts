@@ -65,12 +65,16 @@ export interface SyncNode extends Running {
 }
 
 export async function openSyncNode(folder: string): Promise<SyncNode> {
-  const server = await startSyncNode(join(folder, 'data'))
-  const signUp = await fetch(`${server.url}/account`, {
+  return signUp(await startSyncNode(join(folder, 'data')))
+}
+
+/** With an account of its own. */
+export async function signUp(server: Server): Promise<SyncNode> {
+  const answer = await fetch(`${server.url}/account`, {
     method: 'POST',
     body: JSON.stringify({ id: 'bench', password: 'correct horse battery' }),
   })
-  const { token } = (await signUp.json()) as { token: string }
+  const { token } = (await answer.json()) as { token: string }
   const authorization = { Authorization: `Bearer ${token}` }
   return { ...server, ...files('/store/', authorization), authorization }
 }

@@ -89,9 +89,14 @@ const rssAnonKib = (pid: number): number =>
     .map((one) => readFileSync(`/proc/${one}/status`, 'utf8'))
     .reduce((sum, status) => sum + Number(/RssAnon:\s+(\d+)/.exec(status)?.[1]), 0)
 
-export const startSyncNode = (root: string, env: Record<string, string> = {}): Promise<Server> =>
+export const startSyncNode = (
+  root: string,
+  env: Record<string, string> = {},
+  port?: number,
+): Promise<Server> =>
   startServer([EXECUTABLE], {
-    env: { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: '0', QUOTA: 'none', ...env },
+    env: { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: String(port ?? 0), QUOTA: 'none', ...env },
+    ...(port !== undefined && { port }),
   })
 
 export async function freePort(): Promise<number> {

@@ -26,8 +26,8 @@ export interface RemoteOptions {
   onChange: (accounts: number[] | null) => void
 }
 
-// Writes at once, of a node: the database takes one after the other. With more of them waiting there sqld is
-// slower, and now and then stands still for seconds; with one, a call that is slow would hold up all.
+// Writes at once, of a node: the database takes one after the other. With six of them there, of all nodes, sqld
+// was seen to take none any more (see README); with one, a call that is slow would hold up all.
 const MAX_WRITES = 2
 const MAX_WAITING = 512
 const MAX_CALLS = 128

@@ -33,7 +33,7 @@ export async function* checkDatabaseServer(
 }
 
 const DURABILITY =
-  'a write is as safe as the database server makes it: sqld syncs at its checkpoints alone, so start it with --checkpoint-interval-s 2, or use a service that replicates before it answers'
+  'a write is as safe as the database server makes it: sqld syncs at its checkpoints alone, and without them can stop taking writes while several wait, so start it with --checkpoint-interval-s 2, or use a service that replicates before it answers'
 
 async function checkData(config: Config, database: Database): Promise<Finding[]> {
   const schema = await attempt('schema', async () => {

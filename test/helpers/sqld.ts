@@ -40,11 +40,10 @@ export async function startSqld(from?: string): Promise<Sqld> {
   let child: ChildProcess | undefined
 
   async function start(): Promise<void> {
-    child = spawn(
-      EXECUTABLE,
-      ['--db-path', data, '--http-listen-addr', `127.0.0.1:${port}`, '--no-welcome'],
-      { stdio: 'ignore' },
-    )
+    const place = ['--db-path', data, '--http-listen-addr', `127.0.0.1:${port}`]
+    // As the README says: else it takes no write any more, once it has some that wait.
+    const options = ['--checkpoint-interval-s', '2', '--no-welcome']
+    child = spawn(EXECUTABLE, [...place, ...options], { stdio: 'ignore' })
     await eventually(isWell, true)
   }
 
