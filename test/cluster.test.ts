@@ -30,7 +30,7 @@ const LATE_MS = 1000
 
 describe('Three nodes behind nginx', { skip }, () => {
   it('are one server to all clients, by the executable', async (t) => {
-    await expectOne(t, { operations: 2000, faults: 9 })
+    await expectOne(t, { operations: 1600, faults: 9 })
   })
 
   it('are one server to all clients, from source', async (t) => {

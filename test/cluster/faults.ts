@@ -9,6 +9,7 @@ import type { Cluster, Node } from './cluster.ts'
 
 const MOST_MS = 700
 const SLOW_MS = 40
+const MOST_SILENT_MS = 15_000
 const MOST_BREAKS = 12
 
 type Fault = (cluster: Cluster, below: (n: number) => number) => Promise<unknown>
@@ -54,6 +55,13 @@ export const FAULTS = {
     await pause(below(MOST_MS))
     link.mend()
   },
+  /** Mostly longer than a node waits: what it gave up arrives after all. */
+  'nodes that hear nothing of the database': async (cluster, below) => {
+    const { link } = oneOf(cluster, below)
+    link.isSilent = true
+    await pause(below(MOST_SILENT_MS))
+    link.isSilent = false
+  },
 } satisfies Record<string, Fault>
 
 export type FaultName = keyof typeof FAULTS
@@ -69,6 +77,7 @@ export const SEQUENCE: FaultName[] = [
   'nodes killed',
   'database ended',
   'nodes cut off from the database',
+  'nodes that hear nothing of the database',
 ]
 
 /** Fails unless who waits on any node soon hears what is written through another, and only once. */

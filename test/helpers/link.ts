@@ -1,7 +1,7 @@
-// Owns a way between two programs that a test cuts and slows: a small TCP proxy that knows nothing of what
-// goes over it.
+// Owns a way between two programs that a test cuts, slows and silences: a small TCP proxy that knows
+// nothing of what goes over it.
+import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
-import { pipeline } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 
@@ -12,11 +12,14 @@ export interface Link {
   mend(): void
   /** Each piece is so late, either way. */
   delayMs: number
+  /** What is on its way stays there; it arrives later, though who sent it may have given up. */
+  isSilent: boolean
   /** So many answers are broken off in their middle: each fifth, so that what follows such a break may pass. */
   breaks: number
 }
 
 const BREAK_EACH = 5
+const LOOK_MS = 20
 
 /** Starts one that leads to a port of this machine. */
 export async function startLink(t: Pick<TestContext, 'after'>, port: number): Promise<Link> {
@@ -24,38 +27,38 @@ export async function startLink(t: Pick<TestContext, 'after'>, port: number): Pr
   let isCut = false
   let passed = 0
 
+  const isBroken = (): boolean =>
+    link.breaks > 0 && ++passed % BREAK_EACH === 0 && link.breaks-- > 0
+
+  /** What comes from one goes to the other; with the end of either it is over. */
+  async function carry(from: Socket, to: Socket, breaks: () => boolean): Promise<void> {
+    try {
+      for await (const piece of from as AsyncIterable<Buffer>) {
+        if (link.delayMs > 0) await pause(link.delayMs)
+        while (link.isSilent) await pause(LOOK_MS)
+        const isLast = breaks()
+        const part = isLast ? piece.subarray(0, Math.ceil(piece.length / 2)) : piece
+        if (to.destroyed || isLast) return void to.end(part)
+        if (!to.write(part)) await Promise.race([once(to, 'drain'), once(to, 'close')])
+      }
+    } catch {
+      // Broken off.
+    } finally {
+      to.end()
+      from.destroy()
+    }
+  }
+
   function join(near: Socket): void {
     if (isCut) return void near.destroy()
     const far = connect({ port, host: '127.0.0.1', noDelay: true })
     for (const socket of [near, far]) {
       open.add(socket)
+      socket.on('error', () => undefined)
       socket.once('close', () => open.delete(socket))
     }
-    // Whichever ends first, the other is of no use any more.
-    const end = (): void => {
-      near.destroy()
-      far.destroy()
-    }
-    pipeline(near, late, far, end)
-    pipeline(far, late, breaking, near, end)
-  }
-
-  async function* late(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const piece of pieces) {
-      if (link.delayMs > 0) await pause(link.delayMs)
-      yield piece
-    }
-  }
-
-  async function* breaking(answer: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const piece of answer) {
-      if (link.breaks === 0 || ++passed % BREAK_EACH > 0) yield piece
-      else {
-        link.breaks--
-        yield piece.subarray(0, Math.ceil(piece.length / 2))
-        throw new Error('broken off')
-      }
-    }
+    void carry(near, far, () => false)
+    void carry(far, near, isBroken)
   }
 
   const server = createServer({ noDelay: true }, join)
@@ -70,9 +73,11 @@ export async function startLink(t: Pick<TestContext, 'after'>, port: number): Pr
       isCut = false
     },
     delayMs: 0,
+    isSilent: false,
     breaks: 0,
   }
   t.after(() => {
+    link.isSilent = false
     server.close()
     link.cut()
   })

@@ -27,9 +27,10 @@ export interface Play {
   /** So many times, spread over all; resolves when the server is back. */
   kills: number
   kill: () => Promise<void>
+  /** The same few stores for so many operations, then others, that each has a history of its own. */
+  epoch?: number
 }
 
-/** The same few stores for so many operations, then others: so that each has a history of its own. */
 const STORES = 3
 const EPOCH = 3000
 const LARGE = 20_000
@@ -81,7 +82,7 @@ export async function play(o: Play): Promise<Played> {
   let back = Promise.resolve()
 
   const storeAt = (number: number): Promise<Store> => {
-    const name = `${Math.floor(number / EPOCH)}-${below(STORES)}`
+    const name = `${Math.floor(number / (o.epoch ?? EPOCH))}-${below(STORES)}`
     const store = stores.get(name) ?? make(name)
     stores.set(name, store)
     return store

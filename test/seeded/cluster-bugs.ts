@@ -12,10 +12,11 @@ const one = (
   name: string,
   [file, find, replace]: readonly [file: string, find: string, replace: string],
   notices = SERVER,
+  test = 'cluster',
 ): SeededBug => ({
   name: `cluster: ${name}`,
   edits: [{ file, find, replace }],
-  test: 'cluster',
+  test,
   notices,
 })
 
@@ -82,5 +83,25 @@ export const bugsOfCluster: SeededBug[] = [
     'a value that another node has not yet named is taken for left over',
     [S3, 'now - modified > LEFT_MS', 'now - modified > 0'],
     LEFT_ALONE,
+  ),
+  one(
+    'a server that was exchanged is written to before it is known',
+    [
+      'src/database/wire.ts',
+      'if (isAnyway || isTrusted) begin()',
+      'if (isAnyway || request.url !== "") begin()',
+    ],
+    'send nothing over a first connection before the server behind it is trusted',
+    'remote',
+  ),
+  one(
+    'nobody is woken when the numbers that are followed go back',
+    [
+      'src/database/follow.ts',
+      'if (last < after || rows.length > MOST_TOUCHED) return null',
+      'if (rows.length > MOST_TOUCHED) return null',
+    ],
+    'wake everybody when what they follow has gone back',
+    'remote',
   ),
 ]
