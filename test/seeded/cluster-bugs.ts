@@ -31,11 +31,17 @@ export const bugsOfCluster: SeededBug[] = [
     'if (error instanceof NotSent) throw unreachable(error)\n  // With',
     'if (error instanceof NotSent || error instanceof NoAnswer) throw unreachable(error)\n  // With',
   ]),
-  one('a write whose answer got lost is sent again', [
-    REMOTE,
-    'return again(() => call(work), hasNotHappened)',
-    'return again(() => call(work), isAway)',
-  ]),
+  // The cluster notices too, when such an answer of many gets lost: here it is that one.
+  one(
+    'a write whose answer got lost is sent again',
+    [
+      REMOTE,
+      'return again(() => call(work), hasNotHappened)',
+      'return again(() => call(work), isAway)',
+    ],
+    'say that a write is unknown when its answer got lost, and settle it by its digest',
+    'remote',
+  ),
   one('a write does not ask again for the token', [
     'src/write.ts',
     "const isMatch = condition.kind === 'match' ? 'store_token = ?' : '?'",
