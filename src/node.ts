@@ -1,6 +1,7 @@
 // Owns a node: its folder, lock, secret, database and values, opened in the order that loses nothing.
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { guardedClock, machineTime, type TimeSource } from './clock.ts'
 import type { Config } from './config.ts'
@@ -18,8 +19,7 @@ import type { Deps } from './deps.ts'
 import { Refusal, StartError } from './errors.ts'
 import { createFolder } from './folder.ts'
 import { housekeeping, sweepAtStart } from './housekeeping.ts'
-import { listenForMetrics } from './http/metrics.ts'
-import { listen, type Listening } from './http/server.ts'
+import type { Listening } from './http/server.ts'
 import { limiter } from './limit.ts'
 import { listeners as openListeners } from './listeners.ts'
 import { openLog, type Log } from './log.ts'
@@ -72,7 +72,11 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
   let close = async (): Promise<void> => undefined
   let metrics: Listening | null = null
   try {
-    const opened = await openData(config, { ...replaced, log, onFatal, isServer: true })
+    const [opened, { listen }] = await Promise.all([
+      openData(config, { ...replaced, log, onFatal, isServer: true }),
+      // Run while the thread of the writer begins, and by no command.
+      nextTurn().then(() => import('./http/server.ts')),
+    ])
     const { deps, database } = opened
     close = async () => {
       await metrics?.stop()
@@ -115,6 +119,7 @@ export async function start(config: Config, replaced: Replaced = {}): Promise<Ru
 async function listenOnMetricsPort(deps: Deps): Promise<Listening | null> {
   const { config, metrics } = deps
   if (metrics === null || config.metricsPort === null) return null
+  const { listenForMetrics } = await import('./http/metrics.ts')
   try {
     return await listenForMetrics(deps, metrics, config.metricsPort)
   } catch (error) {
