@@ -139,6 +139,18 @@ function start(
   }
 }
 
+/** Ends a server by a signal. Answers what it did of itself before, or said in doing so; null for nothing. */
+export async function endBy(
+  { stop, output }: Pick<Server, 'stop' | 'output'>,
+  by: 'SIGTERM' | 'SIGKILL',
+): Promise<string | null> {
+  const { code, signal } = await stop(by)
+  const { stdout, stderr } = output()
+  const isOurs = by === 'SIGKILL' ? signal === by : code === 0
+  if (isOurs && stderr === '') return null
+  return `the server ended with ${signal ?? code} before ${by}: ${stdout.slice(-600)} ${stderr}`
+}
+
 /** The same promise, but no wait without an end. */
 async function bounded<T>(promise: Promise<T>, explain: () => string): Promise<T> {
   let timer: NodeJS.Timeout | undefined

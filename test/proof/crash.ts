@@ -6,7 +6,7 @@ import { install, type Server } from '../helpers/executable.ts'
 import { numbers } from '../helpers/random.ts'
 import { FAR, Wrong, compare, nothingRecorded } from './history.ts'
 import { observe, type Found } from './observe.ts'
-import { PROGRAM } from './recording.ts'
+import { PROGRAM, end } from './recording.ts'
 import { resume, signUp, work, type Context, type Person } from './workload.ts'
 
 export interface Crashes {
@@ -91,7 +91,7 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
         figures.whileStarting++
         const starting = program.launch(['serve'])
         await pause(random(MOST_STARTING_MS))
-        await starting.stop('SIGKILL')
+        await end(starting, 'SIGKILL')
       }
       server = await program.serve()
       context.url = server.url
@@ -101,7 +101,7 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
       await expectWhole(program.root, context, false)
       figures.cycles++
     }
-    await server.stop()
+    await end(server, 'SIGTERM')
     figures.setAside += (await expectWhole(program.root, context, true)).trashed
     const versions = Object.values(recorded.versions).flat()
     figures.acknowledged += versions.filter(({ sure }) => sure !== FAR).length
@@ -114,12 +114,13 @@ async function writeAndKill(server: Server, context: Context, people: Person[]):
   const { random, mark } = context
   let isOver = false
   const writing = work(context, people, () => isOver)
-  const ended = writing.catch(() => undefined).then(() => (isOver = true))
+  writing.catch(() => (isOver = true))
   // However fast the machine is, some are killed at their first writes and some later.
   const until = mark() + random(MOST_STEPS)
   while (mark() < until && !isOver) await pause(random(MOST_PAUSE_MS))
-  await server.stop('SIGKILL')
-  await ended
+  // What fails from here on fails because of us.
+  isOver = true
+  await end(server, 'SIGKILL')
   await writing
 }
 

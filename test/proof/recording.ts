@@ -3,7 +3,7 @@
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { install, EXECUTABLE, FROM_SOURCE, type Server } from '../helpers/executable.ts'
+import { endBy, install, EXECUTABLE, FROM_SOURCE, type Server } from '../helpers/executable.ts'
 import { takeBack as takeSchemaBack } from '../helpers/newer.ts'
 import { numbers } from '../helpers/random.ts'
 import { openDisk, type FileSystem, type Place } from './disk.ts'
@@ -108,7 +108,7 @@ async function play(stage: Stage): Promise<Day> {
     await expectDone(program.run(['backup', join(disk.at, BACKUP)], here))
     backup.to = backup.sure = mark()
   })
-  await server.stop()
+  await end(server, 'SIGTERM')
   await start()
   const dora = { recorded, program, here, mark, user: '' }
   await busy(500, () => addAccount(dora), invite)
@@ -118,7 +118,7 @@ async function play(stage: Stage): Promise<Day> {
   const before = await upgrade(server, stage, { recorded, start })
   await resume(context, people)
   await busy(500, invite)
-  await server.stop()
+  await end(server, 'SIGTERM')
   await rollBack(stage, { recorded, before, here })
   await start()
   expectAgreement(recorded, mark(), await resume(context, people))
@@ -134,7 +134,7 @@ async function play(stage: Stage): Promise<Day> {
   })
   await crash(server, context, { people, afterMs: random(400 * pace), start })
   await busy(300)
-  await server.stop()
+  await end(server, 'SIGTERM')
   const acknowledged = Object.values(recorded.versions)
     .flat()
     .filter(({ sure }) => sure !== FAR).length
@@ -160,16 +160,27 @@ async function writeFor(
   for (const self of people) await readFeed(context, self)
 }
 
+/** By nothing else than this signal, and without a complaint. */
+export async function end(
+  server: Pick<Server, 'stop' | 'output'>,
+  by: 'SIGTERM' | 'SIGKILL',
+): Promise<void> {
+  const problem = await endBy(server, by)
+  if (problem !== null) throw new Wrong(problem)
+}
+
 /** Killed while people write; what nobody was told of is settled by what is there then. */
 async function crash(
   server: Server,
   context: Context,
   { people, afterMs, start }: { people: Person[]; afterMs: number; start: () => Promise<void> },
 ): Promise<void> {
-  const writing = work(context, people, () => false)
+  let isKilled = false
+  const writing = work(context, people, () => isKilled)
   writing.catch(() => undefined)
   await pause(LEAST_MS + afterMs)
-  await server.stop('SIGKILL')
+  isKilled = true
+  await end(server, 'SIGKILL')
   await writing
   await start()
   expectAgreement(context.recorded, context.mark(), await resume(context, people))
@@ -222,7 +233,7 @@ async function upgrade(
   { root, disk }: Stage,
   { recorded, start }: { recorded: Recorded; start: () => Promise<void> },
 ): Promise<{ from: Mark; last: ReturnType<typeof lastOf> }> {
-  await server.stop()
+  await end(server, 'SIGTERM')
   takeSchemaBack(root)
   const from = disk.mark()
   const last = lastOf(recorded)

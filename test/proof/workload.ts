@@ -73,7 +73,7 @@ async function call(
   throw new Refused(`${path}: ${answer.status} ${text}`)
 }
 
-/** All write until `isOver`, or until the server is gone. Throws Refused. */
+/** All write until `isOver`. Throws Wrong, also for a connection that ends earlier than that. */
 export async function work(
   context: Context,
   people: Person[],
@@ -89,8 +89,8 @@ export async function work(
             await pause(random(restMs + 1))
             await step(context, self, { others: people.filter((one) => one !== self), half })
           } catch (error) {
-            if (error instanceof Refused) throw error
-            return
+            if (error instanceof Wrong) throw error
+            if (!isOver()) throw new Wrong(`no answer: ${String((error as Error).cause ?? error)}`)
           }
         }
       }),

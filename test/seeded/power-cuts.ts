@@ -14,6 +14,14 @@ const EARLY: SeededBug['edits'][number] = {
   const failure = commit()\n`,
 }
 
+/** One write in thirty. */
+export const CRASHES: SeededBug['edits'][number] = {
+  file: 'src/store.ts',
+  find: '  const token = unique(deps.random)\n',
+  replace: `  if (Math.random() < 0.03) process.abort()
+  const token = unique(deps.random)\n`,
+}
+
 const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
   {
     name: 'a commit is not synced',
@@ -130,6 +138,10 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
 ]
 
 const afterCrash: Pick<SeededBug, 'name' | 'edits'>[] = [
+  {
+    name: 'the server crashes of itself now and then',
+    edits: [CRASHES],
+  },
   { name: 'a commit is answered before it is made', edits: [EARLY] },
   {
     name: 'unfinished uploads stay',
