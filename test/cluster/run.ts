@@ -71,6 +71,7 @@ export async function run(
     seed,
     kills: faults,
     epoch: EPOCH,
+    isFlaky: true,
     // One after the other, however fast they come.
     kill: () => (failing = failing.then(fail)),
   })

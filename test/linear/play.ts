@@ -29,6 +29,8 @@ export interface Play {
   kill: () => Promise<void>
   /** The same few stores for so many operations, then others, that each has a history of its own. */
   epoch?: number
+  /** The ways to the server break, besides its kills: answers get lost, and outcomes are unknown. */
+  isFlaky?: boolean
 }
 
 const STORES = 3
@@ -80,6 +82,27 @@ export async function play(o: Play): Promise<Played> {
   const faults: string[] = []
   let begun = 0
   let back = Promise.resolve()
+  let killed = 0
+  let isDown = false
+
+  async function kill(): Promise<void> {
+    killed++
+    isDown = true
+    await o.kill()
+    isDown = false
+  }
+
+  /** Whether the server was killed since, which is the only reason to get no answer. */
+  function watchForKill(): () => boolean {
+    const [before, wasDown] = [killed, isDown]
+    return () => wasDown || isDown || killed > before
+  }
+
+  const mayLose = (isKilled: () => boolean): boolean => o.isFlaky === true || isKilled()
+
+  /** Said on the ways that break: a healthy disk knows what became of a write. */
+  const isUnknown = ({ status, body }: Answer): boolean =>
+    o.isFlaky === true && status === 503 && body.includes('ERR04')
 
   const storeAt = (number: number): Promise<Store> => {
     const name = `${Math.floor(number / (o.epoch ?? EPOCH))}-${below(STORES)}`
@@ -150,9 +173,10 @@ export async function play(o: Play): Promise<Played> {
   }
 
   /** What an answer says of it; false for one that says that nothing happened. */
-  function settle(store: Store, operation: Operation, { status, headers, body }: Answer): boolean {
-    if ([429, 503].includes(status) && headers['retry-after'] !== undefined) {
-      if (!body.includes('ERR04')) return false
+  function settle(store: Store, operation: Operation, answer: Answer): boolean {
+    const { status, headers, body } = answer
+    if (isRefused(answer)) return false
+    if (isUnknown(answer)) {
       operation.answered = Infinity
       return true
     }
@@ -170,6 +194,7 @@ export async function play(o: Play): Promise<Played> {
   /** Notes it under its store when the answer is there, or none ever will be. */
   async function note(store: Store, operation: Operation, ask: Asked, cutAfterMs?: number) {
     operation.call = performance.now()
+    const isKilled = watchForKill()
     try {
       const answer = await send(ask, cutAfterMs)
       operation.answered = performance.now()
@@ -178,7 +203,10 @@ export async function play(o: Play): Promise<Played> {
       return answer.headers
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      if (cutAfterMs === undefined) await back
+      if (cutAfterMs === undefined) {
+        if (!mayLose(isKilled)) faults.push(`${ask.method} was not answered: ${String(error)}`)
+        await back
+      }
       if (operation.kind === 'read' || code === 'ECONNREFUSED') return undefined
       operation.answered = Infinity
       store.operations.push(operation)
@@ -260,17 +288,19 @@ export async function play(o: Play): Promise<Played> {
           ...known,
         })
       })
+    const isKilled = watchForKill()
     try {
-      const { status, body } = await send({
+      const answer = await send({
         method: 'POST',
         path: '/batch',
         token: (o.people[0] as Opened).token,
         body: Buffer.from(JSON.stringify({ operations: writes.map(({ put }) => put) })),
       })
-      if (status === 503) await back
-      const answer = JSON.parse(body.toString()) as BatchAnswer
-      if (answer.code === 'ERR04') return noteEach(() => ({ answered: Infinity }))
-      const { results, failed = [] } = answer
+      if (answer.status === 503) await back
+      if (isRefused(answer)) return
+      if (isUnknown(answer)) return noteEach(() => ({ answered: Infinity }))
+      const { status } = answer
+      const { results, failed = [] } = readBatch(answer, writes.length)
       noteEach((i) => {
         const { each, body: written } = writes[i] as (typeof writes)[number]
         if (results !== undefined) {
@@ -282,6 +312,9 @@ export async function play(o: Play): Promise<Played> {
         return { status: 412, shows: learn(each, failure.token, failure.digest) }
       })
     } catch (error) {
+      if (error instanceof NotDocumented || !mayLose(isKilled)) {
+        faults.push(`POST /batch: ${String(error)}`)
+      }
       await back
       if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') return
       noteEach(() => ({ answered: Infinity }))
@@ -293,7 +326,7 @@ export async function play(o: Play): Promise<Played> {
   async function client(number: number): Promise<void> {
     while (begun < o.operations) {
       const at = begun++
-      if (at > 0 && at % every === 0) back = o.kill()
+      if (at > 0 && at % every === 0) back = kill()
       await one(number, at)
     }
   }
@@ -313,8 +346,30 @@ export async function play(o: Play): Promise<Played> {
 interface BatchAnswer {
   code?: string
   results?: { token?: string }[]
-  failed?: { index: number; token?: string; digest?: string }[]
+  failed?: { index: number; code: string; token?: string; digest?: string }[]
 }
+
+class NotDocumented extends Error {}
+
+/** The only answers that a batch of puts by their owner may have: all of it, or which were in the way. */
+function readBatch({ status, body }: Answer, count: number): BatchAnswer {
+  const text = body.toString()
+  try {
+    const answer = JSON.parse(text) as BatchAnswer
+    const { code, results, failed = [] } = answer
+    const isDone = status === 200 && results?.length === count
+    const isRefusal = (status === 412 || status === 428) && code === 'KEY01' && failed.length > 0
+    if (isDone || (isRefusal && failed.every((one) => one.code === 'KEY01'))) return answer
+  } catch {
+    // is not JSON
+  }
+  throw new NotDocumented(`answered ${status} ${text.slice(0, 300)}`)
+}
+
+/** Too busy, or too often: nothing happened. */
+const isRefused = ({ status, headers, body }: Answer): boolean =>
+  headers['retry-after'] !== undefined &&
+  ((status === 503 && body.includes('ERR05')) || (status === 429 && body.includes('RATE01')))
 
 /** Who made it says its name, by which it can be made again; others know it by its key. */
 const pathOf = ({ name, key }: Store, by: number): string => (by === 0 ? name : key)

@@ -2,6 +2,7 @@
 // clients see of each other, and some more.
 import type { SeededBug } from './bug.ts'
 import { seededBugs } from './bugs.ts'
+import { CRASHES } from './power-cuts.ts'
 
 const NOTICES = { test: 'linearizable', notices: 'has one order, from source' }
 
@@ -134,5 +135,23 @@ export const bugsOfOrder: SeededBug[] = [
     SCHEMA,
     'CREATE TRIGGER account_permission_revoked AFTER DELETE ON account_permission',
     'CREATE TRIGGER account_permission_revoked AFTER DELETE ON account_permission WHEN 0',
+  ),
+  one('the server crashes of itself now and then', CRASHES.file, CRASHES.find, CRASHES.replace),
+  one(
+    'a batch that was done is answered as an unexpected error now and then',
+    'src/http/routes/batch.ts',
+    'json({ results: await batch.run(deps, self, body.operations) }),',
+    `{
+      const results = await batch.run(deps, self, body.operations)
+      if (Math.random() < 0.1) throw new Error('seeded')
+      return json({ results })
+    },`,
+  ),
+  one(
+    'a connection ends without an answer now and then',
+    'src/http/server.ts',
+    '    const refusal = check(incoming)\n',
+    `    if (Math.random() < 0.001) return void incoming.socket.destroy()
+    const refusal = check(incoming)\n`,
   ),
 ]
