@@ -33,6 +33,29 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
   },
   { name: 'a commit is answered before it is made', edits: [EARLY] },
   {
+    name: 'a commit is seen before it is synced',
+    edits: [
+      { file: SQLITE, find: 'synchronous = FULL', replace: 'synchronous = OFF' },
+      {
+        file: SQLITE,
+        find: "  const row = prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }\n",
+        replace: `  prepare('PRAGMA synchronous = FULL').run()
+  const row = prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number }
+  prepare('PRAGMA synchronous = OFF').run()\n`,
+      },
+      {
+        file: WRITER,
+        find: "    prepare('COMMIT').run()\n",
+        replace: `    prepare('COMMIT').run()
+    const { openSync, fsyncSync, closeSync } = process.getBuiltinModule('node:fs')
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 15)
+    const log = openSync(\`\${path}-wal\`, 'r')
+    fsyncSync(log)
+    closeSync(log)\n`,
+      },
+    ],
+  },
+  {
     name: 'a checkpoint is not synced',
     edits: [
       {
@@ -52,7 +75,7 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
         find: '  connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })\n',
         replace: `  if (checkpointFirst) {
     try {
-      unlinkSync(\`\${path}-wal\`)
+      rmSync(\`\${path}-wal\`)
     } catch {}
   }
   connection = connect(path, { writes: true, busyTimeoutMs: BUSY_TIMEOUT_MS })\n`,
