@@ -15,6 +15,7 @@ describe('A server that is killed', () => {
     for (const line of toTable(figures).split('\n')) t.diagnostic(line)
     assert.deepEqual(figures.problems, [])
     assert.equal(figures.cycles, CYCLES)
+    assert.ok(figures.sessionsEnded > 0 && figures.accountsDeleted > 0)
     assert.ok(figures.setAside > 0 && figures.unanswered > 0 && figures.whileStarting > 0)
   })
 })

@@ -21,6 +21,8 @@ describe('A power cut', { skip }, () => {
     for (const line of toTable(figures).split('\n')) t.diagnostic(line)
     assert.deepEqual(figures.problems, [])
     assert.equal(figures.states, STATES)
+    assert.ok(figures.sessionsEnded > 0 && figures.passwordsChanged > 0)
+    assert.ok(figures.accountsDeleted > 0)
     assert.ok(figures.started > 0 && figures.backups > 0 && figures.restored > 0)
   })
 })

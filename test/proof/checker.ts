@@ -24,7 +24,8 @@ import { openMounter } from './disk.ts'
 import { compare, type Mark, type Observed, type Recorded } from './history.ts'
 import { digestOf, nothingFound, observe, type Found } from './observe.ts'
 import { PROGRAM, type Recording } from './recording.ts'
-import { Refused, lookAround, type Person } from './workload.ts'
+import { Refused, digestOf as digestOfToken, type Person } from './people.ts'
+import { lookAround } from './workload.ts'
 
 /** The others are mostly the same once more. */
 const PROBLEMS_A_STATE = 3
@@ -317,6 +318,7 @@ async function runProgram(root: string, recorded: Recorded): Promise<Observed> {
   try {
     const server = await program.serve({ STATIC_ROOT: root })
     const seen = await see(server.url, recorded)
+    for (const [subject, value] of await logIn(server.url, recorded)) seen.set(subject, value)
     await server.stop()
     return seen
   } finally {
@@ -327,7 +329,7 @@ async function runProgram(root: string, recorded: Recorded): Promise<Observed> {
 const VALUES_READ = 5
 
 /** What those whose sessions live are shown. */
-async function see(url: string, { people, digests }: Recorded): Promise<Observed> {
+async function see(url: string, { people, digests }: Recorded): Promise<Map<string, string>> {
   const seen = new Map<string, string>()
   for (const { user, token } of people) {
     const self: Person = {
@@ -337,10 +339,9 @@ async function see(url: string, { people, digests }: Recorded): Promise<Observed
       stores: new Map(),
       feed: { cursor: undefined, known: new Map() },
     }
-    const context = { url, recorded: {} as Recorded, random: () => 0, mark: () => 0, restMs: 0 }
     try {
-      for (const [subject, value] of await lookAround(context, [self])) seen.set(subject, value)
-      seen.set(`session ${user}`, user)
+      for (const [subject, value] of await lookAround({ url }, [self])) seen.set(subject, value)
+      seen.set(`session ${digestOfToken(token)}`, user)
     } catch (error) {
       if (!(error instanceof Refused) || !error.message.includes('AUTH01')) throw error
     }
@@ -359,22 +360,48 @@ async function see(url: string, { people, digests }: Recorded): Promise<Observed
   return seen
 }
 
+const LOGINS = 3
+const NO_PASSWORD = 'none that it takes'
+
+/** Which of all the passwords that the newest accounts had is taken. */
+async function logIn(url: string, { people, versions }: Recorded): Promise<Observed> {
+  const seen = new Map<string, string>()
+  const ids = new Map(people.map(({ user, id }) => [user, id]))
+  const owners = [...ids].filter(([user]) => versions[`password ${user}`] !== undefined)
+  for (const [user, id] of owners.slice(-LOGINS)) {
+    const subject = `password ${user}`
+    seen.set(subject, NO_PASSWORD)
+    for (const { value: password } of versions[subject] ?? []) {
+      if (password === null) continue
+      const body = JSON.stringify({ id, password })
+      const { ok } = await fetch(`${url}/auth`, { method: 'POST', body })
+      if (ok) seen.set(subject, password)
+    }
+  }
+  return seen
+}
+
+/** Who is there, and not shut out. */
+function passwordOf(observed: Observed, user: string): string {
+  const isIn = observed.get(`account ${user}`) === 'enabled'
+  return (isIn && observed.get(`password ${user}`)) || NO_PASSWORD
+}
+
 function compareSeen(seen: Observed, observed: Observed): string[] {
   const problems: string[] = []
-  const sessions = new Set(
-    [...observed].filter(([key]) => key.startsWith('session ')).map(([, user]) => user),
-  )
   for (const [subject, value] of seen) {
-    const isThere = subject.startsWith('session ')
-      ? sessions.has(value)
-      : observed.get(subject) === value
-    if (!isThere)
-      problems.push(`FEED: it shows ${subject} as ${value}, not ${observed.get(subject)}`)
+    const [kind, user = ''] = subject.split(' ')
+    const expected = kind === 'password' ? passwordOf(observed, user) : observed.get(subject)
+    if (expected !== value) problems.push(`FEED: it shows ${subject} as ${value}, not ${expected}`)
   }
+  const isIn = new Set(
+    [...seen].filter(([subject]) => subject.startsWith('session ')).map(([, user]) => user),
+  )
   for (const [subject, value] of observed) {
     const [kind, , user = ''] = subject.split(' ')
-    if (kind !== 'permission' || !seen.has(`session ${user}`)) continue
-    if (seen.get(subject) !== value) problems.push(`FEED: it does not show ${subject} as ${value}`)
+    const isShown = kind === 'session' || (kind === 'permission' && isIn.has(user))
+    if (isShown && seen.get(subject) !== value)
+      problems.push(`FEED: it does not show ${subject} as ${value}`)
   }
   return problems
 }

@@ -4,10 +4,20 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { eventually } from '../helpers/eventually.ts'
 import { install, type Server } from '../helpers/executable.ts'
 import { numbers } from '../helpers/random.ts'
-import { FAR, Wrong, compare, nothingRecorded } from './history.ts'
+import { noGuests, welcome } from './guests.ts'
+import {
+  FAR,
+  Wrong,
+  compare,
+  countQuiet,
+  nothingRecorded,
+  sayQuiet,
+  type Quiet,
+} from './history.ts'
 import { observe, type Found } from './observe.ts'
-import { PROGRAM, end } from './recording.ts'
-import { resume, signUp, work, type Context, type Person } from './workload.ts'
+import { PROGRAM, end, rowsOf } from './recording.ts'
+import { putVast, signUp, type Context, type Person } from './people.ts'
+import { resume, work } from './workload.ts'
 
 export interface Crashes {
   cycles: number
@@ -16,7 +26,7 @@ export interface Crashes {
   tell?: (line: string) => void
 }
 
-export interface Figures {
+export interface Figures extends Quiet {
   cycles: number
   /** Of these, killed before it listened. */
   whileStarting: number
@@ -33,6 +43,8 @@ export interface Figures {
 const LANES = 2
 // Superseded files stay for minutes, so a folder is not used for ever.
 const CYCLES_A_FOLDER = 100
+// They take space, and time to look at.
+const CYCLES_A_VAST = 10
 const MOST_STEPS = 150
 const MOST_PAUSE_MS = 5
 const MOST_STARTING_MS = 250
@@ -44,6 +56,9 @@ export async function run(options: Crashes): Promise<Figures> {
     cycles: 0,
     whileStarting: 0,
     acknowledged: 0,
+    sessionsEnded: 0,
+    passwordsChanged: 0,
+    accountsDeleted: 0,
     unanswered: 0,
     setAside: 0,
     seconds: 0,
@@ -79,14 +94,23 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
   const afters: (() => unknown)[] = []
   const program = install({ after: (undo) => void afters.push(undo as () => unknown) }, PROGRAM)
   let now = 0
-  const context: Context = { url: '', recorded, random, mark: () => ++now, restMs: 0 }
+  const context: Context = {
+    url: '',
+    recorded,
+    random,
+    mark: () => ++now,
+    restMs: 0,
+    guests: noGuests(),
+  }
   const people: Person[] = []
   try {
     let server = await program.serve()
     context.url = server.url
     for (const id of ['ana', 'ben', 'cid']) people.push(await signUp(context, id))
     for (let cycle = 0; cycle < cycles; cycle++) {
-      await writeAndKill(server, context, people)
+      if (random(2) === 0) await welcome(context)
+      const vast = cycle % CYCLES_A_VAST === 1 ? [() => putVast(context, people[0] as Person)] : []
+      await writeAndKill(server, context, { people, beside: vast })
       if (random(5) === 0) {
         figures.whileStarting++
         const starting = program.launch(['serve'])
@@ -96,7 +120,8 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
       server = await program.serve()
       context.url = server.url
       figures.unanswered += unsettled(context)
-      const observed = await resume(context, people)
+      const rows = await rowsOf(program.root, recorded)
+      const observed = await resume(context, people, rows)
       expectNothing(compare(recorded, observed, { from: now, to: now }))
       await expectWhole(program.root, context, false)
       figures.cycles++
@@ -105,15 +130,23 @@ async function useFolder(cycles: number, seed: number, figures: Figures): Promis
     figures.setAside += (await expectWhole(program.root, context, true)).trashed
     const versions = Object.values(recorded.versions).flat()
     figures.acknowledged += versions.filter(({ sure }) => sure !== FAR).length
+    const quiet = countQuiet(recorded)
+    for (const name of ['sessionsEnded', 'passwordsChanged', 'accountsDeleted'] as const) {
+      figures[name] += quiet[name]
+    }
   } finally {
     for (const after of afters) await after()
   }
 }
 
-async function writeAndKill(server: Server, context: Context, people: Person[]): Promise<void> {
+async function writeAndKill(
+  server: Server,
+  context: Context,
+  { people, beside }: { people: Person[]; beside: (() => Promise<void>)[] },
+): Promise<void> {
   const { random, mark } = context
   let isOver = false
-  const writing = work(context, people, () => isOver)
+  const writing = work(context, people, () => isOver, beside)
   writing.catch(() => (isOver = true))
   // However fast the machine is, some are killed at their first writes and some later.
   const until = mark() + random(MOST_STEPS)
@@ -156,6 +189,7 @@ export function toTable(figures: Figures): string {
     ['cycles of kill -9 and start', counts.cycles],
     ['  and killed once more while it started', counts.whileStarting],
     ['acknowledged, each looked for after every start', counts.acknowledged],
+    sayQuiet(counts),
     ['under way at a kill', counts.unanswered],
     ['unfinished uploads set aside', counts.setAside],
     ['lost, torn, not whole, or wrong sums', problems.length - leaked],

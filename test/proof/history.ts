@@ -40,7 +40,8 @@ export interface Recorded {
   /** By what a value's meta names: the SHA-256 of the value. */
   digests: Record<string, string>
   cursors: Cursor[]
-  people: { user: string; token: string }[]
+  /** Once for each session that somebody was answered. */
+  people: { id: string; user: string; token: string }[]
 }
 
 /** By subject, what was found; of a store with its token after a blank. */
@@ -58,6 +59,8 @@ export const nothingRecorded = (): Recorded => ({
 export interface Pending {
   /** It was acknowledged; `tokens` by subject. */
   confirm(at: Mark, tokens?: Record<string, string>): void
+  /** What it changes besides, as the answer says. */
+  also(changes: Record<string, string | null>): void
 }
 
 let groups = 0
@@ -69,12 +72,17 @@ export function begin(
   changes: Record<string, string | null>,
 ): Pending {
   const group = ++groups
-  const added = Object.entries(changes).map(([subject, value]) => {
-    const version: Version = { value, from: at, sure: FAR, until: FAR, group }
-    ;(recorded.versions[subject] ??= []).push(version)
-    return { subject, version }
-  })
+  const added: { subject: string; version: Version }[] = []
+  function also(more: Record<string, string | null>): void {
+    for (const [subject, value] of Object.entries(more)) {
+      const version: Version = { value, from: at, sure: FAR, until: FAR, group }
+      ;(recorded.versions[subject] ??= []).push(version)
+      added.push({ subject, version })
+    }
+  }
+  also(changes)
   return {
+    also,
     confirm(sure, tokens = {}) {
       for (const { subject, version } of added) {
         version.sure = sure
@@ -98,6 +106,32 @@ export function settle(recorded: Recorded, at: Mark, observed: Observed): void {
     }
   }
 }
+
+/** Of what was acknowledged, that which no feed tells. */
+export interface Quiet {
+  sessionsEnded: number
+  passwordsChanged: number
+  accountsDeleted: number
+}
+
+export function countQuiet({ versions }: Recorded): Quiet {
+  const count = (kind: string, isMeant: (version: Version, index: number) => boolean): number =>
+    Object.entries(versions)
+      .filter(([subject]) => subject.startsWith(`${kind} `))
+      .flatMap(([, history]) => history.filter(isMeant))
+      .filter(({ sure }) => sure !== FAR).length
+  return {
+    sessionsEnded: count('session', ({ value }) => value === null),
+    passwordsChanged: count('password', ({ value }, index) => value !== null && index > 0),
+    accountsDeleted: count('account', ({ value }) => value === null),
+  }
+}
+
+/** As a row of a table. */
+export const sayQuiet = (quiet: Quiet): [string, string] => [
+  '  sessions ended, passwords changed, accounts deleted',
+  `${quiet.sessionsEnded}, ${quiet.passwordsChanged}, ${quiet.accountsDeleted}`,
+]
 
 /** The newest that is known to have happened: what all subjects were at a moment of rest. */
 export function lastOf(recorded: Recorded): Map<string, Version | undefined> {

@@ -10,6 +10,7 @@ import { checkpoint, connect, type Connection } from '../../src/database/sqlite.
 import type { Deps } from '../../src/deps.ts'
 import { SyncError } from '../../src/errors.ts'
 import { openLog } from '../../src/log.ts'
+import { passwords } from '../../src/password.ts'
 import { deriveKeys, read as readSecret } from '../../src/secret.ts'
 import { digest } from '../../src/token.ts'
 import type { Cursor, Mark, Recorded } from './history.ts'
@@ -71,6 +72,7 @@ export async function observe(
     if (check !== keys.check) found.problems.push('the secret is not the one of the data')
     if (recover) lookForDamage(connection, found)
     readRows(connection, { recorded, found })
+    const hashes = connection.prepare(HASHES).all()
     readValues(connection, { recorded, found })
     if (hasFiles) {
       for (const [file, digest] of found.files) {
@@ -86,6 +88,7 @@ export async function observe(
     const clock: Deps['clock'] = { now: Date.now, wall: Date.now } as Deps['clock']
     // A feed is read outside of any transaction, as a server does.
     if (!recover) connection.database.exec('COMMIT')
+    await readPasswords(hashes, { recorded, found })
     if (cursors) await checkFeeds({ clock, database, keys, log }, { recorded, found, when })
     return found
   } finally {
@@ -99,10 +102,21 @@ function lookForDamage({ prepare }: Connection, { problems }: Found): void {
   if (prepare('PRAGMA foreign_key_check').all().length > 0) problems.push('DAMAGED: foreign keys')
 }
 
-const STORES = `SELECT t.store_key, store_token, store_meta, size, digest, store_file, d.value
-  FROM sync_store t LEFT JOIN store_data d ON d.id = t.store_data`
+// What a dead account leaves goes later, and is nobody's meanwhile.
+const LIVING = `EXISTS (SELECT 1 FROM account_permission o JOIN sync_account a
+  ON a.number = o.sync_account_id WHERE o.store_key = t.store_key AND o.permission = 'OWN' AND a.dead = 0)`
+const DEAD = `SELECT store_key FROM sync_store t WHERE NOT ${LIVING}`
+const STORES = `SELECT t.store_key, store_token, store_meta, size, digest, store_file, d.value,
+  ${LIVING} AS lives FROM sync_store t LEFT JOIN store_data d ON d.id = t.store_data`
 const PERMISSIONS = `SELECT a.id, p.permission, t.store_meta FROM account_permission p
-  JOIN sync_account a ON a.number = p.sync_account_id JOIN sync_store t USING (store_key)`
+  JOIN sync_account a ON a.number = p.sync_account_id JOIN sync_store t USING (store_key)
+  WHERE a.dead = 0 AND ${LIVING}`
+const HASHES = 'SELECT id, password FROM sync_account WHERE dead = 0'
+const SECRETS = `SELECT 'session ' || s.token AS subject, a.id AS value
+    FROM sync_session s JOIN sync_account a ON a.number = s.id
+  UNION ALL SELECT 'invitation ' || token, 'good' FROM invitation
+  UNION ALL SELECT 'reset ' || token, 'good' FROM password_reset_token
+  UNION ALL SELECT 'account ' || id, iif(disabled, 'disabled', 'enabled') FROM sync_account WHERE dead = 0`
 
 const nameIn = (meta: unknown): string => String(meta).split(':')[0] ?? ''
 
@@ -112,17 +126,10 @@ interface Reading {
 }
 
 function readRows({ prepare }: Connection, { recorded, found: { observed } }: Reading): void {
-  for (const row of prepare('SELECT id, disabled FROM sync_account WHERE dead = 0').all()) {
-    observed.set(`account ${String(row['id'])}`, row['disabled'] === 0 ? 'enabled' : 'disabled')
-  }
-  const sessions = 'SELECT s.token, a.id FROM sync_session s JOIN sync_account a ON a.number = s.id'
-  for (const row of prepare(sessions).all()) {
-    observed.set(`session ${String(row['token'])}`, String(row['id']))
-  }
-  for (const { token } of prepare('SELECT token FROM invitation').all()) {
+  for (const row of prepare(SECRETS).all()) {
+    const subject = String(row['subject'])
     // One that nobody was told of may be there.
-    const subject = `invitation ${String(token)}`
-    if (recorded.versions[subject] !== undefined) observed.set(subject, 'good')
+    if (recorded.versions[subject] !== undefined) observed.set(subject, String(row['value']))
   }
   for (const row of prepare(PERMISSIONS).all()) {
     const subject = `permission ${nameIn(row['store_meta'])} ${String(row['id'])}`
@@ -133,7 +140,9 @@ function readRows({ prepare }: Connection, { recorded, found: { observed } }: Re
 function readValues({ prepare }: Connection, { recorded, found }: Reading): void {
   for (const row of prepare(STORES).all()) {
     const { store_meta: meta, store_token: token, store_file: file } = row
-    found.observed.set(`store ${nameIn(meta)}`, `${String(meta)} ${String(token)}`)
+    if (row['lives'] === 1) {
+      found.observed.set(`store ${nameIn(meta)}`, `${String(meta)} ${String(token)}`)
+    }
     const digest = Buffer.from(row['digest'] as Uint8Array).toString('hex')
     const inline = row['value'] as Uint8Array | null
     const isOurs = digest === recorded.digests[String(meta)]
@@ -141,6 +150,27 @@ function readValues({ prepare }: Connection, { recorded, found }: Reading): void
       file !== null || (digestOf(inline ?? undefined) === digest && inline?.length === row['size'])
     if (!isOurs || !isWhole) found.problems.push(`NOT WHOLE: the row of ${String(meta)}`)
     if (file !== null) found.files.set(String(file), digest)
+  }
+}
+
+const { verify } = passwords()
+/** By what is kept of it: each takes its time. */
+const knownPasswords = new Map<string, string>()
+
+/** The password of each account, of those that its person ever asked for. */
+async function readPasswords(
+  hashes: Record<string, unknown>[],
+  { recorded, found }: Reading,
+): Promise<void> {
+  for (const { id, password } of hashes) {
+    const subject = `password ${String(id)}`
+    for (const { value } of recorded.versions[subject] ?? []) {
+      const kept = String(password)
+      if (value === null || kept === '' || knownPasswords.has(kept)) continue
+      if (await verify(value, kept)) knownPasswords.set(kept, value)
+    }
+    const known = knownPasswords.get(String(password))
+    if (known !== undefined && recorded.versions[subject]) found.observed.set(subject, known)
   }
 }
 
@@ -205,7 +235,7 @@ async function checkFeeds(
     const whole = new Map<string, string>()
     apply(whole, await readOn(deps, self, await change.beginning(deps)))
     const { rows: held } = await deps.database.execute({
-      sql: `SELECT store_key, p.permission, store_token FROM account_permission p
+      sql: `SELECT store_key, p.permission, store_token FROM held_permission p
         JOIN sync_store USING (store_key) WHERE sync_account_id = ?`,
       args: [self.account],
     })
@@ -258,6 +288,9 @@ async function checkCursor(
   }
   const known = new Map(one.known)
   apply(known, await readOn(deps, self, position))
+  // Nobody sees them, and those who knew them are told when their rows go.
+  const { rows: dead } = await deps.database.execute(DEAD)
+  for (const row of dead) known.delete(String(row['store_key']))
   const differs = differenceOf(known, whole)
   if (differs !== null) problems.push(`FEED: a cursor skips ${differs}`)
 }

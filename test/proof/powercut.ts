@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { openLog, planCuts, type Cut } from './block-log.ts'
 import type { Job, Verdict } from './checker.ts'
 import { FILE_SYSTEMS, openPlace, type FileSystem, type Place } from './disk.ts'
-import { Wrong } from './history.ts'
+import { Wrong, sayQuiet, type Quiet } from './history.ts'
 import { record, type Recording } from './recording.ts'
 
 export interface Powercuts {
@@ -29,7 +29,7 @@ export interface Powercuts {
   tell?: (line: string) => void
 }
 
-export interface Figures extends Omit<Verdict, 'problems'> {
+export interface Figures extends Omit<Verdict, 'problems'>, Quiet {
   days: number
   entries: number
   acknowledged: number
@@ -79,6 +79,9 @@ async function runApart(options: Powercuts): Promise<Figures> {
     days: 0,
     entries: 0,
     acknowledged: 0,
+    sessionsEnded: 0,
+    passwordsChanged: 0,
+    accountsDeleted: 0,
     states: 0,
     unmountable: 0,
     folders: 0,
@@ -171,6 +174,9 @@ function split(
   figures.days++
   figures.entries += recording.entries - recording.begin
   figures.acknowledged += recording.acknowledged
+  for (const name of ['sessionsEnded', 'passwordsChanged', 'accountsDeleted'] as const) {
+    figures[name] += recording.quiet[name]
+  }
   for (const { kind } of cuts) figures.kinds[kind] = (figures.kinds[kind] ?? 0) + 1
   // Of btrfs no two copies of one file system can be mounted at once.
   const isAlone = recording.fileSystem === 'btrfs'
@@ -259,6 +265,7 @@ export function toTable(figures: Figures): string {
     ['days recorded', counts.days],
     ['  writes and flushes of the disk', counts.entries],
     ['  acknowledged', counts.acknowledged],
+    sayQuiet(counts),
     ['lost, torn or not whole', lost],
     ['other problems', problems.length - lost],
     ['seconds', Math.round(seconds)],

@@ -7,18 +7,24 @@ import { endBy, install, EXECUTABLE, FROM_SOURCE, type Server } from '../helpers
 import { takeBack as takeSchemaBack } from '../helpers/newer.ts'
 import { numbers } from '../helpers/random.ts'
 import { openDisk, type FileSystem, type Place } from './disk.ts'
+import { noGuests, openSession } from './guests.ts'
 import {
   FAR,
   Wrong,
   begin,
   compare,
+  countQuiet,
   lastOf,
   nothingRecorded,
   takeBack,
   type Mark,
+  type Observed,
+  type Quiet,
   type Recorded,
 } from './history.ts'
-import { digestOf, readFeed, resume, signUp, work, type Context, type Person } from './workload.ts'
+import { observe } from './observe.ts'
+import { call, digestOf, putVast, signUp, type Context, type Person } from './people.ts'
+import { readFeed, resume, work } from './workload.ts'
 
 export interface Recording {
   name: string
@@ -34,6 +40,7 @@ export interface Recording {
   restored: { name: string; from: Mark; sure: Mark }
   upgraded: { from: Mark }
   acknowledged: number
+  quiet: Quiet
 }
 
 /** The executable; from source in a copy of the project that has none. */
@@ -75,7 +82,10 @@ interface Stage {
   pace: number
 }
 
-type Day = Pick<Recording, 'recorded' | 'backup' | 'restored' | 'upgraded' | 'acknowledged'>
+type Day = Pick<
+  Recording,
+  'recorded' | 'backup' | 'restored' | 'upgraded' | 'acknowledged' | 'quiet'
+>
 
 async function play(stage: Stage): Promise<Day> {
   const { disk, program, root, random, pace } = stage
@@ -83,7 +93,14 @@ async function play(stage: Stage): Promise<Day> {
   const here = { STATIC_ROOT: root, LOG_LEVEL: 'info' }
   const recorded = nothingRecorded()
   let server = await program.serve(here)
-  const context: Context = { url: server.url, recorded, random, mark, restMs: REST_MS }
+  const context: Context = {
+    url: server.url,
+    recorded,
+    random,
+    mark,
+    restMs: REST_MS,
+    guests: noGuests(),
+  }
   const people: Person[] = []
   const people3 = ['ana', 'ben', 'cid']
   for (const id of people3) people.push(await signUp(context, id))
@@ -101,6 +118,7 @@ async function play(stage: Stage): Promise<Day> {
     const { stdout } = await expectDone(program.run(['invite'], here))
     const secret = /[\w-]{43}/.exec(stdout)?.[0] ?? ''
     begin(recorded, 0, { [`invitation ${digestOf(secret)}`]: 'good' }).confirm(mark())
+    context.guests.invitations.push(secret)
   }
   await busy(700, invite, invite)
   const backup = { name: BACKUP, from: mark(), to: 0, sure: FAR }
@@ -110,18 +128,29 @@ async function play(stage: Stage): Promise<Day> {
   })
   await end(server, 'SIGTERM')
   await start()
-  const dora = { recorded, program, here, mark, user: '' }
-  await busy(500, () => addAccount(dora), invite)
-  await crash(server, context, { people, afterMs: random(400 * pace), start })
-  await busy(400, () => disable(dora), invite)
+  const dora = { context, program, here, user: '', printed: '' }
+  await busy(
+    500,
+    () => addAccount(dora),
+    () => setPassword(dora, 'by-the-first-token'),
+    invite,
+  )
+  await crash(server, context, { root, people, afterMs: random(400 * pace), start })
+  await busy(
+    400,
+    () => resetPassword(dora),
+    () => disable(dora),
+    invite,
+  )
 
   const before = await upgrade(server, stage, { recorded, start })
-  await resume(context, people)
+  await resume(context, people, await rowsOf(root, recorded))
   await busy(500, invite)
   await end(server, 'SIGTERM')
   await rollBack(stage, { recorded, before, here })
   await start()
-  expectAgreement(recorded, mark(), await resume(context, people))
+  expectAgreement(recorded, mark(), await resume(context, people, await rowsOf(root, recorded)))
+  context.guests.now = null
   for (const { feed } of people) {
     feed.cursor = undefined
     feed.known.clear()
@@ -132,13 +161,17 @@ async function play(stage: Stage): Promise<Day> {
     await expectDone(program.run(['restore', join(disk.at, BACKUP)], there))
     restored.sure = mark()
   })
-  await crash(server, context, { people, afterMs: random(400 * pace), start })
+  // A value that takes several syncs; the second is cut off, or takes its place.
+  const vast = (): Promise<void> => putVast(context, people[0] as Person)
+  await busy(300, vast)
+  await crash(server, context, { root, people, afterMs: random(400 * pace), start, beside: [vast] })
   await busy(300)
   await end(server, 'SIGTERM')
   const acknowledged = Object.values(recorded.versions)
     .flat()
     .filter(({ sure }) => sure !== FAR).length
-  return { recorded, backup, restored, upgraded: { from: before.from }, acknowledged }
+  const quiet = countQuiet(recorded)
+  return { recorded, backup, restored, upgraded: { from: before.from }, acknowledged, quiet }
 }
 
 async function writeFor(
@@ -169,29 +202,43 @@ export async function end(
   if (problem !== null) throw new Wrong(problem)
 }
 
+/** What stands in the rows beside a running server. */
+export const rowsOf = async (root: string, recorded: Recorded): Promise<Observed> =>
+  (await observe(root, recorded, { when: 0, recover: false, cursors: false, hasFiles: false }))
+    .observed
+
+interface Crash {
+  root: string
+  people: Person[]
+  afterMs: number
+  start: () => Promise<void>
+  beside?: (() => Promise<void>)[]
+}
+
 /** Killed while people write; what nobody was told of is settled by what is there then. */
 async function crash(
   server: Server,
   context: Context,
-  { people, afterMs, start }: { people: Person[]; afterMs: number; start: () => Promise<void> },
+  { root, people, afterMs, start, beside = [] }: Crash,
 ): Promise<void> {
   let isKilled = false
-  const writing = work(context, people, () => isKilled)
+  const writing = work(context, people, () => isKilled, beside)
   writing.catch(() => undefined)
   await pause(LEAST_MS + afterMs)
   isKilled = true
   await end(server, 'SIGKILL')
   await writing
   await start()
-  expectAgreement(context.recorded, context.mark(), await resume(context, people))
+  const { recorded } = context
+  expectAgreement(
+    recorded,
+    context.mark(),
+    await resume(context, people, await rowsOf(root, recorded)),
+  )
 }
 
 /** What a running server shows can be no other than what a crash may leave. */
-function expectAgreement(
-  recorded: Recorded,
-  at: Mark,
-  observed: ReadonlyMap<string, string>,
-): void {
+function expectAgreement(recorded: Recorded, at: Mark, observed: Observed): void {
   const [problem] = compare(recorded, observed, { from: at, to: at })
   if (problem !== undefined) throw new Wrong(`while it ran: ${problem}`)
 }
@@ -204,25 +251,62 @@ async function expectDone(
   return ran
 }
 
+/** Whose account is the operator's work. */
 interface Dora {
-  recorded: Recorded
+  context: Context
   program: Stage['program']
   here: Record<string, string>
-  mark: () => Mark
   user: string
+  /** The token that a command printed last. */
+  printed: string
 }
 
 async function addAccount(dora: Dora): Promise<void> {
-  const { recorded, program, here, mark } = dora
-  await expectDone(program.run(['account', 'add', 'dora'], here))
+  const { context, program, here } = dora
+  const { recorded, mark } = context
+  const { stdout: printed } = await expectDone(program.run(['account', 'add', 'dora'], here))
   const at = mark()
   const { stdout } = await expectDone(program.run(['account', 'show', 'dora', '--json'], here))
   dora.user = /~[\w-]{43}/.exec(stdout)?.[0] ?? ''
-  begin(recorded, 0, { [`account ${dora.user}`]: 'enabled' }).confirm(at)
+  dora.printed = printed.trim()
+  begin(recorded, 0, {
+    [`account ${dora.user}`]: 'enabled',
+    [`reset ${digestOf(dora.printed)}`]: 'good',
+  }).confirm(at)
 }
 
-async function disable({ recorded, program, here, mark, user }: Dora): Promise<void> {
-  const pending = begin(recorded, mark(), { [`account ${user}`]: 'disabled' })
+/** Spends the token, and logs in. */
+async function setPassword({ context, user, printed }: Dora, password: string): Promise<void> {
+  const { recorded, mark } = context
+  const sessions = recorded.people.filter((one) => one.user === user)
+  const pending = begin(recorded, mark(), {
+    [`password ${user}`]: password,
+    [`reset ${digestOf(printed)}`]: null,
+    ...Object.fromEntries(sessions.map(({ token }) => [`session ${digestOf(token)}`, null])),
+  })
+  const body = JSON.stringify({ password, token: printed })
+  await call(context, '/password', { method: 'POST', body })
+  pending.confirm(mark())
+  await openSession(context, { id: 'dora', password })
+}
+
+async function resetPassword(dora: Dora): Promise<void> {
+  const { context, program, here } = dora
+  const { stdout } = await expectDone(program.run(['reset', 'dora'], here))
+  dora.printed = stdout.trim()
+  begin(context.recorded, 0, { [`reset ${digestOf(dora.printed)}`]: 'good' }).confirm(
+    context.mark(),
+  )
+  await setPassword(dora, 'by-the-second-token')
+}
+
+async function disable({ context, program, here, user }: Dora): Promise<void> {
+  const { recorded, mark } = context
+  const sessions = recorded.people.filter((one) => one.user === user)
+  const pending = begin(recorded, mark(), {
+    [`account ${user}`]: 'disabled',
+    ...Object.fromEntries(sessions.map(({ token }) => [`session ${digestOf(token)}`, null])),
+  })
   await expectDone(program.run(['account', 'disable', 'dora'], here))
   pending.confirm(mark())
 }

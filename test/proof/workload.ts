@@ -1,101 +1,45 @@
 // Owns a workload: people who write, delete, share and read their feeds all at once, and a record of
-// what they were told. Each value's meta names its store and the write, as an app would do it.
-import { createHash, randomBytes } from 'node:crypto'
+// what they were told.
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Change } from '../helpers/feed.ts'
-import { PASSWORD } from '../helpers/node.ts'
-import { FAR, Wrong, begin, settle, type Mark, type Observed, type Recorded } from './history.ts'
-
-export interface Context {
-  url: string
-  recorded: Recorded
-  /** Below so many, evenly, and the same again for the same seed. */
-  random: (below: number) => number
-  mark: () => Mark
-  /** A step takes up to so long more: how much is written in a while. */
-  restMs: number
-}
-
-export interface Person {
-  id: string
-  user: string
-  token: string
-  stores: Map<string, { token: string; grants: Map<string, string> }>
-  feed: { cursor: string | undefined; known: Map<string, string> }
-}
-
-export class Refused extends Wrong {}
+import { visit } from './guests.ts'
+import { FAR, Wrong, begin, settle, type Observed } from './history.ts'
+import { call, makeValue, put, removed, written, type Context, type Person } from './people.ts'
 
 const NAMES_EACH = 10
-const MOST_ATTEMPTS = 10
 const PERMISSIONS = ['READ', 'WRITE', 'OWN']
-
-/** A new account, which stays. */
-export async function signUp(context: Context, id: string): Promise<Person> {
-  const { recorded, mark } = context
-  const answer = await call(context, '/account', {
-    method: 'POST',
-    body: JSON.stringify({ id, password: PASSWORD }),
-  })
-  const { user, token } = (await answer.json()) as { user: string; token: string }
-  const at = mark()
-  begin(recorded, 0, {
-    [`account ${user}`]: 'enabled',
-    [`session ${digestOf(token)}`]: user,
-  }).confirm(at)
-  recorded.people.push({ user, token })
-  return { id, user, token, stores: new Map(), feed: { cursor: undefined, known: new Map() } }
-}
-
-export const digestOf = (secret: string): string =>
-  createHash('sha256').update(secret).digest('base64url')
-
-/** A failed connection throws what fetch throws; any answer but a 2xx is Refused, in the end. */
-async function call(
-  { url }: Pick<Context, 'url'>,
-  path: string,
-  init: RequestInit & { as?: Person } = {},
-  attempt = 1,
-): Promise<Response> {
-  const { as, ...rest } = init
-  const headers = {
-    ...(rest.headers as Record<string, string>),
-    ...(as !== undefined && { Authorization: `Bearer ${as.token}` }),
-  }
-  const answer = await fetch(url + path, { ...rest, headers })
-  if (answer.ok) return answer
-  const text = await answer.text()
-  // A command beside the server can hold the database for longer than a slow machine's patience.
-  if (text.includes('ERR05') && attempt < MOST_ATTEMPTS) {
-    await pause(1000)
-    return call({ url }, path, init, attempt + 1)
-  }
-  throw new Refused(`${path}: ${answer.status} ${text}`)
-}
 
 /** All write until `isOver`. Throws Wrong, also for a connection that ends earlier than that. */
 export async function work(
   context: Context,
   people: Person[],
   isOver: () => boolean,
+  beside: (() => Promise<void>)[] = [],
 ): Promise<void> {
   const { random, restMs } = context
-  await Promise.all(
-    people.flatMap((self) =>
-      // Two clients of each, on names of their own.
-      [0, 1].map(async (half) => {
-        while (!isOver()) {
-          try {
-            await pause(random(restMs + 1))
-            await step(context, self, { others: people.filter((one) => one !== self), half })
-          } catch (error) {
-            if (error instanceof Wrong) throw error
-            if (!isOver()) throw new Wrong(`no answer: ${String((error as Error).cause ?? error)}`)
-          }
-        }
-      }),
-    ),
-  )
+  async function attempt(act: () => Promise<void>): Promise<void> {
+    try {
+      await act()
+    } catch (error) {
+      if (error instanceof Wrong) throw error
+      if (!isOver()) throw new Wrong(`no answer: ${String((error as Error).cause ?? error)}`)
+    }
+  }
+  async function goOn(act: () => Promise<void>): Promise<void> {
+    while (!isOver()) {
+      await pause(random(restMs + 1))
+      await attempt(act)
+    }
+  }
+  await Promise.all([
+    ...beside.map(attempt),
+    goOn(() => visit(context, people[0] as Person)),
+    // Two clients of each, on names of their own.
+    ...people.flatMap((self) => {
+      const others = people.filter((one) => one !== self)
+      return [0, 1].map((half) => goOn(() => step(context, self, { others, half })))
+    }),
+  ])
 }
 
 interface Where {
@@ -116,48 +60,6 @@ async function step(context: Context, self: Person, { others, half }: Where): Pr
   if (what < 93) return share(context, self, name(), others[random(others.length)] as Person)
   if (half === 0) return readFeed(context, self)
   await pause(1)
-}
-
-function makeValue({ recorded }: Context, name: string, bytes: number) {
-  const value = randomBytes(bytes)
-  const id = `${name}:${randomBytes(6).toString('hex')}`
-  recorded.digests[id] = createHash('sha256').update(value).digest('hex')
-  return { value, id }
-}
-
-/** What a write of this value changes. */
-const written = (self: Person, name: string, id: string): Record<string, string> => ({
-  [`store ${name}`]: id,
-  ...(self.stores.has(name) ? {} : { [`permission ${name} ${self.user}`]: 'OWN' }),
-})
-
-const removed = (self: Person, name: string): Record<string, null> =>
-  Object.fromEntries([
-    [`store ${name}`, null],
-    [`permission ${name} ${self.user}`, null],
-    ...[...(self.stores.get(name)?.grants.keys() ?? [])].map((user) => [
-      `permission ${name} ${user}`,
-      null,
-    ]),
-  ])
-
-async function put(context: Context, self: Person, name: string, bytes: number): Promise<void> {
-  const { recorded, mark } = context
-  const { value, id } = makeValue(context, name, bytes)
-  const before = self.stores.get(name)
-  const pending = begin(recorded, mark(), written(self, name, id))
-  const answer = await call(context, `/store/${name}`, {
-    method: 'PUT',
-    as: self,
-    body: value as NonNullable<RequestInit['body']>,
-    headers: {
-      'X-Sync-Meta': id,
-      ...(before === undefined ? { 'If-None-Match': '*' } : { 'X-Sync-Token': before.token }),
-    },
-  })
-  const token = answer.headers.get('x-sync-token') ?? ''
-  pending.confirm(mark(), { [`store ${name}`]: token })
-  self.stores.set(name, { token, grants: before?.grants ?? new Map() })
 }
 
 async function remove(context: Context, self: Person, name: string): Promise<void> {
@@ -263,7 +165,10 @@ export function apply(known: Map<string, string>, changes: Change[]): void {
 }
 
 /** After a crash: what everybody sees, from the beginning of their feeds. */
-export async function lookAround(context: Context, people: Person[]): Promise<Observed> {
+export async function lookAround(
+  context: Pick<Context, 'url'>,
+  people: Person[],
+): Promise<Observed> {
   const observed = new Map<string, string>()
   for (const self of people) {
     const changes: Change[] = []
@@ -286,15 +191,23 @@ export async function lookAround(context: Context, people: Person[]): Promise<Ob
   return observed
 }
 
-/** Goes on after a crash: what was under way is settled, and everybody knows what is there. */
-export async function resume(context: Context, people: Person[]): Promise<Observed> {
+/**
+ * Goes on after a crash: what was under way is settled, and everybody knows what is there. The rows say
+ * that of which no feed of theirs tells.
+ */
+export async function resume(
+  context: Context,
+  people: Person[],
+  rows: Observed,
+): Promise<Observed> {
   const observed = await lookAround(context, people)
   const seen = new Map(observed)
-  // Of these a feed does not tell.
-  for (const [subject, versions] of Object.entries(context.recorded.versions)) {
-    if (/^(store|permission) /.test(subject)) continue
-    const last = versions.findLast(({ sure }) => sure !== FAR)
-    if (last !== undefined && last.value !== null) seen.set(subject, last.value)
+  for (const [subject, value] of rows) {
+    const [kind, name = '', user] = subject.split(' ')
+    const isTold =
+      (kind === 'store' && people.some(({ id }) => name.startsWith(`${id}/`))) ||
+      (kind === 'permission' && people.some((one) => one.user === user))
+    if (!isTold) seen.set(subject, value)
   }
   settle(context.recorded, context.mark(), seen)
   for (const [subject, value] of observed) {

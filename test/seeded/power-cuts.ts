@@ -93,6 +93,16 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
     ],
   },
   {
+    name: 'the end of a large value is not synced',
+    edits: [
+      {
+        file: 'src/blobs/disk.ts',
+        find: '      await syncing\n      await syncAll()\n',
+        replace: '      await syncing\n      if (!isEntrySynced) await syncAll()\n',
+      },
+    ],
+  },
+  {
     name: 'a row is written before its file',
     edits: [
       {
@@ -160,12 +170,19 @@ const bugs: Pick<SeededBug, 'name' | 'edits'>[] = [
   },
 ]
 
+const later = (what: string, file: string, call: string): Pick<SeededBug, 'name' | 'edits'> => ({
+  name: `${what} ends after the answer`,
+  edits: [{ file, find: `await ${call}`, replace: `setTimeout(() => void ${call}, 40)` }],
+})
+
 const afterCrash: Pick<SeededBug, 'name' | 'edits'>[] = [
   {
     name: 'the server crashes of itself now and then',
     edits: [CRASHES],
   },
   { name: 'a commit is answered before it is made', edits: [EARLY] },
+  later('a session', 'src/http/routes/auth.ts', 'session.end(deps, self, self.token)'),
+  later('an account', 'src/http/routes/account.ts', 'account.remove(deps, self)'),
   {
     name: 'unfinished uploads stay',
     edits: [
