@@ -30,7 +30,9 @@ export interface Found {
 type FeedDeps = Pick<Deps, 'clock' | 'database' | 'keys' | 'log'>
 
 const log = openLog({ logLevel: 'silent' })
+// The newest, and some from all the time before.
 const CURSORS_TRIED = 3
+const CURSORS_BEFORE = 2
 
 export const nothingFound = (problems: string[] = []): Found => ({
   observed: new Map(),
@@ -246,7 +248,11 @@ async function checkFeeds(
     const differs = differenceOf(whole, new Map(rowsSay))
     if (differs !== null) found.problems.push(`FEED: it does not tell of ${differs}`)
     const earlier = recorded.cursors.filter((one) => one.user === user && one.at <= when)
-    for (const one of earlier.slice(-CURSORS_TRIED)) {
+    const every = Math.ceil(earlier.length / CURSORS_BEFORE)
+    const tried = earlier.filter(
+      (_, index) => index >= earlier.length - CURSORS_TRIED || index % every === 0,
+    )
+    for (const one of tried) {
       await checkCursor(deps, self, { one, whole, when, problems: found.problems })
     }
   }
