@@ -10,6 +10,7 @@ import { eventually } from './helpers/eventually.ts'
 import { expectProblem } from './helpers/expect.ts'
 import { startNode, temporaryFolder } from './helpers/node.ts'
 import { numbers } from './helpers/random.ts'
+import { routes } from '../src/http/app.ts'
 import { deeds } from './disks/deeds.ts'
 import { compile, skip, type Op } from './disks/disk.ts'
 import { FAULTS, callsOf, openFor, tryCase, type End } from './disks/faults.ts'
@@ -125,6 +126,18 @@ describe('A call on a file that fails', { skip }, () => {
     }
   })
 
+  it('at the sync of a reset that was asked for mails no token that is none', async (t) => {
+    const when = await failing(t, 'POST /resetpassword')
+    assert.deepEqual(await when({ op: 'sync', path: LOG, fault: 'EIO' }), ['204'])
+  })
+
+  it('is tried in each route that changes anything', () => {
+    const changing = routes.filter(({ method }) => method !== 'GET' && method !== 'HEAD')
+    const tried = new Set(deeds.map(({ route }) => route))
+    const expected = new Set(changing.map(({ method, path }) => `${method} ${path}`))
+    assert.deepEqual([...tried].sort(), [...expected].sort())
+  })
+
   it('at the sync of a value leaves no file open, which Node would end the process for', async (t) => {
     const node = await startNode(t)
     const ana = await node.signUp('ana')
@@ -150,6 +163,7 @@ describe('A call on a file that fails', { skip }, () => {
       'a checkpoint',
       'POST /batch',
       'GET, file',
+      'PUT, file of many syncs for another',
     ])
     const left = subjects.filter(({ name }) => !always.has(name))
     const chosen = subjects.filter(({ name }) => always.has(name))

@@ -6,18 +6,25 @@ import { join } from 'node:path'
 import type { Client } from '../helpers/client.ts'
 import { PASSWORD } from '../helpers/node.ts'
 import type { Opened } from '../helpers/remote.ts'
-import { bytes, type Place } from './place.ts'
+import { mailed } from './mailed.ts'
+import { bytes, type Place, type Scope } from './place.ts'
 
 /** One request, and what it changes. */
 export interface Change {
   act(): Promise<Response>
   /** 'old' or 'new'; anything else is neither. */
   look(): Promise<string>
+  /** Done or not, whatever is answered. */
+  promisesNothing?: true
 }
 
 export interface Deed {
   name: string
-  environment?: Record<string, string>
+  /** What it changes by, as the route table has it. */
+  route: string
+  /** So many cases, by chance, of one that takes its time. */
+  most?: number
+  settings?(scope: Scope): Promise<Record<string, string>>
   /** `turn` is another number each time. */
   prepare(place: Place, turn: number): Promise<Change[]>
 }
@@ -25,6 +32,9 @@ export interface Deed {
 const SMALL = 3000
 const LARGE = 150_000
 const MIB = 1024 * 1024
+// Above what is synced while the rest comes in.
+const VAST = 20 * MIB + 1
+const MOST_VAST = 60
 const NEXT_PASSWORD = 'battery horse correct'
 
 /** Sees a value as it was, or as it should be; null is none. */
@@ -48,9 +58,11 @@ function seen(
 }
 
 /** A write to one store, of so many bytes before and after; null is none. */
-function write(name: string, before: number | null, after: number | null): Deed {
+function write(name: string, before: number | null, after: number | null, most?: number): Deed {
   return {
     name,
+    route: `${after === null ? 'DELETE' : 'PUT'} /store/{key}`,
+    ...(most !== undefined && { most }),
     async prepare({ keeper }, turn) {
       return [await writeOf(keeper, `${name} ${turn}`, { before, after, turn })]
     },
@@ -74,6 +86,7 @@ async function writeOf(
 
 const several: Deed = {
   name: 'PUT, four at once',
+  route: 'PUT /store/{key}',
   async prepare({ keeper }, turn) {
     const sizes: [number | null, number][] = [
       [null, SMALL],
@@ -93,6 +106,7 @@ const several: Deed = {
 
 const batch: Deed = {
   name: 'POST /batch',
+  route: 'POST /batch',
   async prepare({ keeper }, turn) {
     const value = (one: number): Buffer => bytes(SMALL, turn + one)
     const [made, replaced, deleted, checked] = ['a', 'b', 'c', 'd'].map(
@@ -133,9 +147,13 @@ async function friend(place: Place, id: string): Promise<Client> {
   return login.ok ? place.as(id, (await login.json()) as Opened) : place.signUp(id)
 }
 
-function grantee(name: string, from: string | null, to: string | null): Deed {
+function grantee(
+  name: string,
+  { from, to, leaves = false }: { from: string | null; to: string | null; leaves?: boolean },
+): Deed {
   return {
     name,
+    route: `${to === null ? 'DELETE' : 'PUT'} /permission/{key}`,
     async prepare(place, turn) {
       const { keeper } = place
       const ben = await friend(place, 'ben')
@@ -143,7 +161,10 @@ function grantee(name: string, from: string | null, to: string | null): Deed {
       if (from !== null) assert.ok((await keeper.grant(key, ben.user, from)).ok)
       return [
         {
-          act: () => (to === null ? keeper.revoke(key, ben.user) : keeper.grant(key, ben.user, to)),
+          act: () =>
+            to === null
+              ? (leaves ? ben : keeper).revoke(key, ben.user)
+              : keeper.grant(key, ben.user, to),
           async look() {
             const members = (await (await keeper.request(`/permission/${key}`)).json()) as {
               user: string
@@ -181,7 +202,8 @@ const postAccount = (place: Place, body: object): Promise<Response> =>
 function registration(name: string, invited: boolean): Deed {
   return {
     name,
-    ...(invited ? { environment: { REGISTRATION: 'invite' } } : {}),
+    route: 'POST /account',
+    ...(invited && { settings: async () => ({ REGISTRATION: 'invite' }) }),
     async prepare(place, turn) {
       const id = `${name} ${turn}`
       const invitation = invited ? (await place.run(['invite'])).stdout.trim() : undefined
@@ -218,6 +240,7 @@ const devices = async (self: Client): Promise<(string | undefined)[]> =>
 
 const login: Deed = {
   name: 'POST /auth',
+  route: 'POST /auth',
   async prepare(place, turn) {
     const ana = await friend(place, 'ana')
     const device = `phone ${turn}`
@@ -241,6 +264,7 @@ const login: Deed = {
 function logout(name: string, fromAnother: boolean): Deed {
   return {
     name,
+    route: name,
     async prepare(place) {
       const ending = await friend(place, 'ana')
       const other = await friend(place, 'ana')
@@ -283,6 +307,7 @@ async function passwordState(place: Place, id: string, other: Client): Promise<s
 
 const password: Deed = {
   name: 'POST /password',
+  route: 'POST /password',
   async prepare(place, turn) {
     const id = `password ${turn}`
     const other = await place.signUp(id)
@@ -299,6 +324,7 @@ const password: Deed = {
 
 const reset: Deed = {
   name: 'POST /password, reset token',
+  route: 'POST /password',
   async prepare(place, turn) {
     const id = `reset ${turn}`
     const other = await place.signUp(id)
@@ -315,6 +341,7 @@ const reset: Deed = {
 
 const deletion: Deed = {
   name: 'DELETE /account',
+  route: 'DELETE /account',
   async prepare(place, turn) {
     const id = `deleted ${turn}`
     const self = await place.signUp(id)
@@ -350,6 +377,7 @@ const fillers = (count: number): string =>
 /** A write after which the log of the database is large enough for a checkpoint. */
 const checkpoint: Deed = {
   name: 'a checkpoint',
+  route: 'POST /batch',
   async prepare({ keeper, root }, turn) {
     const log = (): number => statSync(join(root, 'sync-node.db-wal')).size
     await keeper.request('/batch', {
@@ -382,13 +410,16 @@ export const deeds: Deed[] = [
   write('PUT, file for small', SMALL, LARGE),
   write('PUT, file for file', LARGE, LARGE),
   write('PUT, small for file', LARGE, SMALL),
+  write('PUT, new file of many syncs', null, VAST, MOST_VAST),
+  write('PUT, file of many syncs for another', VAST, VAST, MOST_VAST),
   write('DELETE', SMALL, null),
   write('DELETE, file', LARGE, null),
   several,
   batch,
-  grantee('PUT /permission', null, 'READ'),
-  grantee('PUT /permission, more', 'READ', 'OWN'),
-  grantee('DELETE /permission', 'WRITE', null),
+  grantee('PUT /permission', { from: null, to: 'READ' }),
+  grantee('PUT /permission, more', { from: 'READ', to: 'OWN' }),
+  grantee('DELETE /permission', { from: 'WRITE', to: null }),
+  grantee('DELETE /permission, leaving', { from: 'WRITE', to: null, leaves: true }),
   registration('POST /account', false),
   registration('POST /account, invited', true),
   login,
@@ -396,6 +427,7 @@ export const deeds: Deed[] = [
   logout('DELETE /auth/{handle}', true),
   password,
   reset,
+  mailed,
   deletion,
   checkpoint,
 ]

@@ -107,7 +107,7 @@ async function look(watched: Watched): Promise<void> {
   const { answer, last } = watched
   const found = await watched.change.look()
   if (found !== 'old' && found !== 'new') throw new Fault('wrong', `after ${answer.text}: ${found}`)
-  if (answer.kind === 'done' && found === 'old')
+  if (answer.kind === 'done' && found === 'old' && watched.change.promisesNothing !== true)
     throw new Fault('lost', `after ${answer.text}: old`)
   if (answer.kind === 'refused' && found === 'new')
     throw new Fault('contradicted', `after ${answer.text}: new`)
@@ -222,15 +222,11 @@ export async function callsOf(place: Place, deed: Deed): Promise<Call[]> {
   return calls
 }
 
-export async function openFor(
-  scope: Scope,
-  library: string,
-  { environment }: Deed,
-): Promise<Place> {
+export async function openFor(scope: Scope, library: string, { settings }: Deed): Promise<Place> {
   const place = await openPlace(scope, library)
-  if (environment === undefined) return place
+  if (settings === undefined) return place
   await place.stop()
-  place.set(environment)
+  place.set(await settings(scope))
   await place.start()
   return place
 }

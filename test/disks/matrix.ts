@@ -35,12 +35,14 @@ interface Opened {
 /** What calls can fail in. */
 interface Subject {
   name: string
+  most?: number | undefined
   open(scope: Scope, library: string): Promise<Opened>
 }
 
 const toSubject = {
   deed: (deed: Deed): Subject => ({
     name: deed.name,
+    most: deed.most,
     async open(scope, library) {
       const place = await openFor(scope, library, deed)
       return {
@@ -103,7 +105,7 @@ const MOST_ALIKE = 6
 function casesOf(
   name: string,
   calls: Call[],
-  { seed, most, only }: Choice,
+  { seed, most, only }: Choice & { most: number },
 ): { name: string; one: Case }[] {
   const counts = new Map<Op, number>()
   const numbered = calls.map((call) => {
@@ -123,10 +125,8 @@ function casesOf(
     }),
   )
   if (only !== undefined) return all.filter((one) => one.name === only)
-  if (most === undefined) return all
-  return Array.from({ length: Math.min(most, all.length) }, () =>
-    all.splice(below(all.length), 1),
-  ).flat()
+  if (most >= all.length) return all
+  return Array.from({ length: most }, () => all.splice(below(all.length), 1)).flat()
 }
 
 function some<T>(all: T[]): T[] {
@@ -150,7 +150,8 @@ export async function trySubject(
     await within(async (scope) => {
       const opened = await subject.open(scope, library)
       if (left === undefined) {
-        left = casesOf(subject.name, opened.calls, choice)
+        const most = Math.min(choice.most ?? Infinity, subject.most ?? Infinity)
+        left = casesOf(subject.name, opened.calls, { ...choice, most })
         tell(`${subject.name}: ${opened.calls.length} calls, ${left.length} cases`)
       }
       while (left.length > 0) {

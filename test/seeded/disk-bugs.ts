@@ -44,6 +44,19 @@ export const diskBugs: SeededBug[] = [
     notices: 'at the sync of a commit is told as unknown',
   },
   {
+    name: 'faults: a reset is mailed before it is kept',
+    edits: [
+      {
+        file: 'src/reset-token.ts',
+        find: '  limiter.take(MAILS, handle)\n',
+        replace:
+          '  limiter.take(MAILS, handle)\n  await mailer.sendReset(normalizeId(id), secret)\n',
+      },
+    ],
+    test: 'faults',
+    notices: 'at the sync of a reset that was asked for',
+  },
+  {
     name: 'faults: the server goes on after a file could not be synced',
     edits: [{ file: DISK, find: '      onFatal(`a file', replace: '      void (`a file' }],
     test: 'faults',
