@@ -1,5 +1,6 @@
 // Owns `make faults`: every call on a file fails once, in all that the server does. Prints a table; exit
-// code 1 when anything was wrong, crashed, was contradicted, or got lost.
+// code 1 when anything was wrong, crashed, was contradicted, or got lost, or when too many of the calls that
+// were to fail did not come.
 //
 //   node scripts/faults.ts [word]    only what has the word in its name
 //   SEED=2                           others end by kill -9, and others with the power
@@ -9,7 +10,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compile } from '../test/disks/disk.ts'
-import { subjects, toTable, trySubject, type Row } from '../test/disks/matrix.ts'
+import { subjects, toTable, tooFewReached, trySubject, type Row } from '../test/disks/matrix.ts'
 
 const AT_ONCE = 2
 
@@ -36,7 +37,10 @@ async function work(): Promise<void> {
 try {
   await Promise.all(Array.from({ length: AT_ONCE }, work))
   console.log(toTable(rows))
-  process.exitCode = rows.some(({ faults }) => faults.length > 0) ? 1 : 0
+  const problems = tooFewReached(rows)
+  for (const problem of problems) console.log(problem)
+  const isWrong = problems.length > 0 || rows.some(({ faults }) => faults.length > 0)
+  process.exitCode = isWrong ? 1 : 0
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

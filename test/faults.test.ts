@@ -14,7 +14,7 @@ import { routes } from '../src/http/app.ts'
 import { deeds } from './disks/deeds.ts'
 import { compile, skip, type Op } from './disks/disk.ts'
 import { FAULTS, callsOf, openFor, tryCase, type End } from './disks/faults.ts'
-import { subjects, toTable, trySubject, type Row } from './disks/matrix.ts'
+import { subjects, toTable, tooFewReached, trySubject, type Row } from './disks/matrix.ts'
 
 interface Failing {
   op: Op
@@ -177,5 +177,6 @@ describe('A call on a file that fails', { skip }, () => {
       [],
       `each again by SEED=${seed} AT='its case' make faults`,
     )
+    assert.deepEqual(tooFewReached(rows), [])
   })
 })

@@ -24,6 +24,8 @@ export interface Deed {
   route: string
   /** So many cases, by chance, of one that takes its time. */
   most?: number
+  /** SQLite writes some of it before the commit: it is more than fits in its memory. */
+  spills?: true
   settings?(scope: Scope): Promise<Record<string, string>>
   /** `turn` is another number each time. */
   prepare(place: Place, turn: number): Promise<Change[]>
@@ -378,6 +380,7 @@ const fillers = (count: number): string =>
 const checkpoint: Deed = {
   name: 'a checkpoint',
   route: 'POST /batch',
+  spills: true,
   async prepare({ keeper, root }, turn) {
     const log = (): number => statSync(join(root, 'sync-node.db-wal')).size
     await keeper.request('/batch', {

@@ -46,8 +46,10 @@ export interface Disk {
   arm(op: Op, at: number, fault: Fault): void
   /** Nothing fails any more. */
   calm(): void
-  /** Resolves when no more calls come. */
+  /** Resolves when no more of the calls come that are counted. */
   settled(): Promise<void>
+  /** Resolves when a program that was just started does nothing more of itself. */
+  quiet(): Promise<void>
   /** All calls that were counted. */
   calls(): Call[]
   /** To be called when a program was killed, which may have held the lock of the control file. */
@@ -141,6 +143,15 @@ export function openDisk(
     return Number(word.readBigInt64LE())
   }
 
+  const watch = (): void => setFields(control, { at: 0, isOver: 0, later: 0, calls: 0, ops: ALL })
+
+  async function settled(): Promise<void> {
+    for (let before = -1; before !== counted();) {
+      before = counted()
+      await pause(QUIET_MS)
+    }
+  }
+
   return {
     environment: {
       LD_PRELOAD: library,
@@ -148,7 +159,12 @@ export function openDisk(
       DISK_SHADOW: shadow,
       DISK_CONTROL: file,
     },
-    watch: () => setFields(control, { at: 0, isOver: 0, later: 0, calls: 0, ops: ALL }),
+    watch,
+    settled,
+    async quiet() {
+      watch()
+      await settled()
+    },
     arm(op, at, { error, isHalf = false, later = [] }) {
       setFields(control, { ops: 0, isOver: 0, calls: 0 })
       setFields(control, {
@@ -160,12 +176,6 @@ export function openDisk(
       })
     },
     calm: () => setFields(control, { ops: 0, at: 0, later: 0 }),
-    async settled() {
-      for (let before = -1; before !== counted();) {
-        before = counted()
-        await pause(QUIET_MS)
-      }
-    },
     calls() {
       const count = Math.min(counted(), MOST_CALLS)
       const bytes = Buffer.alloc(count * CALL_BYTES)

@@ -78,7 +78,7 @@ async function answerTo({ act }: Change): Promise<Answer> {
 const isFull = ({ error }: DiskFault): boolean => error === 'ENOSPC' || error === 'EDQUOT'
 
 /** What may be answered when this call has failed, besides that it was done. */
-function mayAnswer({ op, path }: Call, fault: DiskFault): string[] {
+function mayAnswer({ op, path }: Call, fault: DiskFault, { spills }: Deed): string[] {
   const isLasting = fault.later !== undefined
   if (path.startsWith('blobs')) {
     if (isFull(fault)) return ['507 SIZE03']
@@ -89,7 +89,7 @@ function mayAnswer({ op, path }: Call, fault: DiskFault): string[] {
   if (op === 'write' && path.endsWith('-wal')) {
     if (fault.error === 'ENOSPC' || (fault.error === 'EDQUOT' && isLasting)) return ['507 SIZE03']
     if (fault.error === 'EROFS' && isLasting) return ['503 ERR05']
-    return ['503 ERR04']
+    return spills === true ? ['503 ERR04', '503 ERR05'] : ['503 ERR04']
   }
   // The index of the log comes after the log: what failed there may have happened.
   if (op === 'sync' || path.endsWith('-shm')) return ['503 ERR04']
@@ -129,6 +129,9 @@ async function expectSame(all: Watched[]): Promise<void> {
   }
 }
 
+/** What became of a case whose call did not come. */
+export const NOT_REACHED = 'not reached'
+
 /** Makes one call of a deed fail, and looks at all that comes after. Answers what it answered. */
 export async function tryCase(
   place: Place,
@@ -156,7 +159,7 @@ export async function tryCase(
   // Reads go on while the disk takes no writes.
   if (!isUnknown && failed !== undefined) await place.unlessStopped(() => readOn(place, fault))
   disk.calm()
-  if (failed !== undefined) judge(answers, failed, fault)
+  if (failed !== undefined) judge(answers, mayAnswer(failed, fault, deed), failed)
   if (!isUnknown) {
     await place.unlessStopped(async () => {
       await lookAtAll(all)
@@ -176,7 +179,7 @@ export async function tryCase(
   }
   for (const one of all) await again(one)
   return failed === undefined
-    ? 'not reached'
+    ? NOT_REACHED
     : [...new Set(answers.map(({ text }) => text))].join(' & ')
 }
 
@@ -185,8 +188,7 @@ async function readOn({ keeper }: Place, { error }: DiskFault): Promise<void> {
   if (status !== 200) throw new Fault('wrong', `a read answers ${status} after ${error}`)
 }
 
-function judge(answers: Answer[], failed: Call, fault: DiskFault): void {
-  const may = mayAnswer(failed, fault)
+function judge(answers: Answer[], may: string[], failed: Call): void {
   for (const { kind, text } of answers) {
     if (kind === 'done' || kind === 'none' || may.includes(text)) continue
     // Whoever comes after an unknown outcome is not tried any more.

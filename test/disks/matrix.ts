@@ -3,7 +3,7 @@
 import { numbers } from '../helpers/random.ts'
 import { deeds, type Deed } from './deeds.ts'
 import type { Call, Fault as DiskFault, Op } from './disk.ts'
-import { FAULTS, callsOf, openFor, tryCase, type End } from './faults.ts'
+import { FAULTS, NOT_REACHED, callsOf, openFor, tryCase, type End } from './faults.ts'
 import { within, type Fault, type Place, type Scope } from './place.ts'
 import {
   callsOfReading,
@@ -87,6 +87,8 @@ export const subjects: Subject[] = [
 export interface Row {
   name: string
   cases: number
+  /** Cases of calls that were left out: others are like them, or there were enough. */
+  leftOut: number
   outcomes: Map<string, number>
   faults: { case: string; kind: Fault['kind']; message: string }[]
 }
@@ -102,11 +104,12 @@ export interface Choice {
 // Of more calls of one kind on one file than that, some at the start, in the middle and at the end.
 const MOST_ALIKE = 6
 
-function casesOf(
-  name: string,
-  calls: Call[],
-  { seed, most, only }: Choice & { most: number },
-): { name: string; one: Case }[] {
+interface NamedCase {
+  name: string
+  one: Case
+}
+
+function casesOf(name: string, calls: Call[], { seed, only }: Choice): NamedCase[] {
   const counts = new Map<Op, number>()
   const numbered = calls.map((call) => {
     const at = (counts.get(call.op) ?? 0) + 1
@@ -115,7 +118,7 @@ function casesOf(
   })
   const kinds = Map.groupBy(numbered, ({ op, path }) => `${op} ${path}`)
   const below = numbers(seed)
-  const all = [...kinds.values()].flatMap(some).flatMap(({ op, at }) =>
+  return [...kinds.values()].flatMap(some).flatMap(({ op, at }) =>
     FAULTS[op].flatMap((fault) => {
       const ends: End[] = below(2) === 0 ? ['kill'] : ['cut']
       return (only === undefined ? ends : (['kill', 'cut'] as const)).map((end) => ({
@@ -124,9 +127,15 @@ function casesOf(
       }))
     }),
   )
-  if (only !== undefined) return all.filter((one) => one.name === only)
+}
+
+/** The one that is asked for; else no more than so many, by chance. */
+function choose(all: NamedCase[], { seed, most, only }: Choice & { most: number }): NamedCase[] {
+  if (only !== undefined) return all.filter(({ name }) => name === only)
   if (most >= all.length) return all
-  return Array.from({ length: most }, () => all.splice(below(all.length), 1)).flat()
+  const below = numbers(seed)
+  const left = [...all]
+  return Array.from({ length: most }, () => left.splice(below(left.length), 1)).flat()
 }
 
 function some<T>(all: T[]): T[] {
@@ -144,14 +153,23 @@ export async function trySubject(
   choice: Choice,
   tell: (text: string) => void = () => undefined,
 ): Promise<Row> {
-  const row: Row = { name: subject.name, cases: 0, outcomes: new Map(), faults: [] }
+  const row: Row = {
+    name: subject.name,
+    cases: 0,
+    leftOut: 0,
+    outcomes: new Map(),
+    faults: [],
+  }
   let left: { name: string; one: Case }[] | undefined
   do {
     await within(async (scope) => {
       const opened = await subject.open(scope, library)
       if (left === undefined) {
         const most = Math.min(choice.most ?? Infinity, subject.most ?? Infinity)
-        left = casesOf(subject.name, opened.calls, { ...choice, most })
+        const all = casesOf(subject.name, opened.calls, choice)
+        left = choose(all, { ...choice, most })
+        const count = opened.calls.reduce((sum, { op }) => sum + FAULTS[op].length, 0)
+        row.leftOut = count - left.length
         tell(`${subject.name}: ${opened.calls.length} calls, ${left.length} cases`)
       }
       while (left.length > 0) {
@@ -188,25 +206,45 @@ async function tryOne(
 }
 
 const KINDS = ['wrong', 'crashed', 'contradicted', 'lost'] as const
+/** Of all cases: a call comes now and then in other ways than when it was counted. */
+const MOST_NOT_REACHED = 0.1
 
-/** One line a subject, and their sum. */
-export function toTable(rows: Row[]): string {
-  const sum: Row = { name: 'all', cases: 0, outcomes: new Map(), faults: [] }
-  for (const { cases, outcomes, faults } of rows) {
+const notReached = ({ outcomes }: Row): number => outcomes.get(NOT_REACHED) ?? 0
+
+/** What is wrong with a run, besides its faults: too many cases in which nothing failed. */
+export function tooFewReached(rows: Row[]): string[] {
+  const { cases, ...all } = sumOf(rows)
+  const share = notReached({ cases, ...all }) / cases
+  if (share <= MOST_NOT_REACHED) return []
+  return [`in ${(share * 100).toFixed(0)} % of the cases the call did not come`]
+}
+
+function sumOf(rows: Row[]): Row {
+  const sum: Row = { name: 'all', cases: 0, leftOut: 0, outcomes: new Map(), faults: [] }
+  for (const { cases, leftOut, outcomes, faults } of rows) {
     sum.cases += cases
+    sum.leftOut += leftOut
     sum.faults.push(...faults)
     for (const [name, count] of outcomes)
       sum.outcomes.set(name, (sum.outcomes.get(name) ?? 0) + count)
   }
+  return sum
+}
+
+/** One line a subject, and their sum. */
+export function toTable(rows: Row[]): string {
   const width = Math.max(...rows.map(({ name }) => name.length))
-  const lines = [...rows, sum].map((row) => {
-    const counts = KINDS.map((kind) => row.faults.filter((fault) => fault.kind === kind).length)
-    const outcomes = [...row.outcomes].map(([name, count]) => `${name} ${count}`).join(', ')
-    const cells = [
-      String(row.cases).padStart(6),
-      ...counts.map((n, i) => String(n).padStart((KINDS[i] ?? '').length)),
-    ]
-    return `${row.name.padEnd(width)}  ${cells.join('  ')}  ${outcomes}`
+  const heads = ['cases', 'left out', NOT_REACHED, ...KINDS]
+  const lines = [...rows, sumOf(rows)].map((row) => {
+    const { name, cases, leftOut, faults } = row
+    const kinds = KINDS.map((kind) => faults.filter((fault) => fault.kind === kind).length)
+    const cells = [cases, leftOut, notReached(row), ...kinds].map((n, i) =>
+      String(n).padStart((heads[i] as string).length),
+    )
+    const outcomes = [...row.outcomes]
+      .filter(([outcome]) => outcome !== NOT_REACHED)
+      .map(([outcome, count]) => `${outcome} ${count}`)
+    return `${name.padEnd(width)}  ${cells.join('  ')}  ${outcomes.join(', ')}`
   })
-  return [`${''.padEnd(width)}   cases  ${KINDS.join('  ')}`, ...lines].join('\n')
+  return [`${''.padEnd(width)}  ${heads.join('  ')}`, ...lines].join('\n')
 }

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Client } from '../helpers/client.ts'
 import type { Call, Fault as DiskFault, Op } from './disk.ts'
+import { NOT_REACHED } from './faults.ts'
 import { Fault, fill, isCut, newPlace, type Place, type Scope } from './place.ts'
 
 export interface Step {
@@ -42,6 +43,8 @@ export async function tryStep(
   if (step.isFirst !== true && step.run === startStep) await place.kill()
   place.disk.arm(op, at, fault)
   const outcome = await step.run(place)
+  await place.disk.settled()
+  const isReached = place.disk.calls()[at - 1] !== undefined
   if (outcome === 'served' && step.isFirst === true) {
     place.disk.calm()
     await place.unlessStopped(() => fill(place))
@@ -51,15 +54,21 @@ export async function tryStep(
   await place.start()
   if (step.isFirst === true && outcome !== 'served') await fill(place)
   await place.expectKept()
+  await comeBack(place)
+  return isReached ? outcome : NOT_REACHED
+}
+
+/** One more promise, kept through a cut. What a step does next depends on what was left. */
+async function comeBack(place: Place): Promise<void> {
   await place.promise()
   await place.kill('cut')
   await place.start()
   await place.expectKept()
-  return outcome
 }
 
 /** The calls of a step, in a place of its own when it is the first start. */
 export async function callsOfStep(place: Place, step: Step): Promise<Call[]> {
+  if (step.isFirst !== true) await comeBack(place)
   if (step.isFirst !== true && step.run === startStep) await place.kill()
   place.disk.watch()
   await step.run(place)
@@ -115,6 +124,7 @@ export async function callsOfReading(
 ): Promise<{ calls: Call[]; right: unknown }> {
   await place.kill()
   await place.start()
+  await place.disk.quiet()
   place.disk.watch()
   const response = await ask(place, reading)
   const right = await reading.part(response)
@@ -133,13 +143,15 @@ export async function tryReading(
 ): Promise<string> {
   await place.kill()
   await place.start()
+  await place.disk.quiet()
   place.disk.arm(op, at, fault)
   const outcome = await outcomeOf(place, reading, right)
+  const isReached = place.disk.calls()[at - 1] !== undefined
   place.disk.calm()
   const again = await outcomeOf(place, reading, right)
   if (again !== 'right') throw new Fault('wrong', `${outcome}, and then ${again}`)
   await place.expectKept()
-  return outcome
+  return isReached ? outcome : NOT_REACHED
 }
 
 async function outcomeOf(place: Place, reading: Reading, right: unknown): Promise<string> {
