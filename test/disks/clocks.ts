@@ -78,6 +78,7 @@ export async function leap(scope: Scope, time: string): Promise<void> {
   const data = await makeData(install(scope, EXECUTABLE))
   const file = join(data.here.folder, 'time')
   writeFileSync(file, '+0')
+  forgetRounds(data.here)
   const server = await data.here.serve({
     LD_PRELOAD: library(),
     FAKETIME_TIMESTAMP_FILE: file,
@@ -96,11 +97,15 @@ async function serveForAWhile(
   here: Installation,
   environment: Record<string, string>,
 ): Promise<Server> {
-  rmSync(join(here.root, 'reserve'), { force: true })
+  forgetRounds(here)
   const server = await here.serve(environment)
   await expectRound(here)
   return server
 }
+
+/** The reserve may have been made while the data was. */
+const forgetRounds = (here: Installation): void =>
+  rmSync(join(here.root, 'reserve'), { force: true })
 
 /** Waits for a round of housekeeping, at whose end the reserve is made. */
 const expectRound = (here: Installation): Promise<void> =>
