@@ -79,6 +79,8 @@ const MOST_CALLS = 16_384
 const DIRTY_BYTES = 65536 * 3 * WORD
 // A checkpoint makes thousands of calls in that time.
 const QUIET_MS = 15
+// What a start does besides comes in pieces.
+const STARTED_MS = 100
 const ALL = Object.values(OPS).reduce((sum, op) => sum + op, 0)
 
 /** False, or why there is nothing to test with. In CI that is a failure. */
@@ -145,10 +147,10 @@ export function openDisk(
 
   const watch = (): void => setFields(control, { at: 0, isOver: 0, later: 0, calls: 0, ops: ALL })
 
-  async function settled(): Promise<void> {
+  async function settledFor(ms: number): Promise<void> {
     for (let before = -1; before !== counted();) {
       before = counted()
-      await pause(QUIET_MS)
+      await pause(ms)
     }
   }
 
@@ -160,10 +162,10 @@ export function openDisk(
       DISK_CONTROL: file,
     },
     watch,
-    settled,
+    settled: () => settledFor(QUIET_MS),
     async quiet() {
       watch()
-      await settled()
+      await settledFor(STARTED_MS)
     },
     arm(op, at, { error, isHalf = false, later = [] }) {
       setFields(control, { ops: 0, isOver: 0, calls: 0 })

@@ -103,6 +103,8 @@ export interface Choice {
 
 // Of more calls of one kind on one file than that, some at the start, in the middle and at the end.
 const MOST_ALIKE = 6
+// How many come of so many is never the same.
+const MANY = 100
 
 interface NamedCase {
   name: string
@@ -138,8 +140,9 @@ function choose(all: NamedCase[], { seed, most, only }: Choice & { most: number 
   return Array.from({ length: most }, () => left.splice(below(left.length), 1)).flat()
 }
 
-function some<T>(all: T[]): T[] {
-  if (all.length <= MOST_ALIKE) return all
+function some<T>(calls: T[]): T[] {
+  if (calls.length <= MOST_ALIKE) return calls
+  const all = calls.length > MANY ? calls.slice(0, calls.length / 2) : calls
   const third = MOST_ALIKE / 3
   const step = Math.floor((all.length - 2 * third) / (third + 1))
   const middle = Array.from({ length: third }, (_, one) => all[third + (one + 1) * step] as T)
@@ -206,8 +209,9 @@ async function tryOne(
 }
 
 const KINDS = ['wrong', 'crashed', 'contradicted', 'lost'] as const
-/** Of all cases: a call comes now and then in other ways than when it was counted. */
-const MOST_NOT_REACHED = 0.1
+/** Of all cases: a call comes now and then in other ways than when it was counted. A few cases tell less. */
+const MOST_NOT_REACHED = { share: 0.1, ofFew: 0.25 }
+const FEW = 100
 
 const notReached = ({ outcomes }: Row): number => outcomes.get(NOT_REACHED) ?? 0
 
@@ -215,7 +219,8 @@ const notReached = ({ outcomes }: Row): number => outcomes.get(NOT_REACHED) ?? 0
 export function tooFewReached(rows: Row[]): string[] {
   const { cases, ...all } = sumOf(rows)
   const share = notReached({ cases, ...all }) / cases
-  if (share <= MOST_NOT_REACHED) return []
+  const most = cases < FEW ? MOST_NOT_REACHED.ofFew : MOST_NOT_REACHED.share
+  if (share <= most) return []
   return [`in ${(share * 100).toFixed(0)} % of the cases the call did not come`]
 }
 
