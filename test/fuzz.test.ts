@@ -16,6 +16,8 @@ const NONE: Fuzzing = {
   seed: SEED,
   requests: 0,
   uploads: 0,
+  pipelined: 0,
+  quietSeconds: 0,
   slow: null,
   restMs: 0,
   mostMs: MOST_MS,
@@ -28,7 +30,7 @@ before(async () => {
 
 describe(`Hostile traffic (SEED=${SEED})`, { concurrency: true }, () => {
   it('is answered as the document says, and changes nothing of others', async (t) => {
-    const figures = await run({ ...NONE, requests: 4000 })
+    const figures = await run({ ...NONE, requests: 4000, quietSeconds: 0.5 })
     for (const line of toTable(figures).split('\n')) t.diagnostic(line)
     assert.deepEqual(figures.problems, [])
     assert.ok(figures.played.answered > 2000 && figures.played.loose > 300)
@@ -40,10 +42,16 @@ describe(`Hostile traffic (SEED=${SEED})`, { concurrency: true }, () => {
     assert.deepEqual(figures.problems, [])
   })
 
+  it('that asks in a row and reads nothing is hung up on', async (t) => {
+    const figures = await run({ ...NONE, pipelined: 20_000 })
+    for (const line of toTable(figures).split('\n')) t.diagnostic(line)
+    assert.deepEqual(figures.problems, [])
+  })
+
   it('that is slow keeps nobody else waiting for ever', { skip }, async (t) => {
     const ways = ['headers', 'bodies', 'reads'] as const
-    const slow = { connections: 200, seconds: 2, quietSeconds: 0.5, ways: [...ways] }
-    const figures = await run({ ...NONE, slow })
+    const slow = { connections: 200, seconds: 2, ways: [...ways] }
+    const figures = await run({ ...NONE, slow, quietSeconds: 0.5 })
     for (const line of toTable(figures).split('\n')) t.diagnostic(line)
     assert.deepEqual(figures.problems, [])
     assert.ok(figures.slow.every(({ besideMs }) => besideMs.length > 10))

@@ -2,6 +2,7 @@
 // about, and what became of it and of a bystander's data.
 import { readFileSync, readdirSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
+import { openLine } from '../attack/ask.ts'
 import { install, type Server } from '../helpers/executable.ts'
 import { at } from '../helpers/figures.ts'
 import { openapiOf } from '../helpers/openapi.ts'
@@ -9,7 +10,8 @@ import { PROGRAM } from '../proof/recording.ts'
 import { faultsInLog, judgeBy } from './judge.ts'
 import { gather, MARK, type People } from './people.ts'
 import { nothingPlayed, play, type Played } from './play.ts'
-import { crawl, type Slow, type Way } from './slow.ts'
+import { pipeline } from './pipeline.ts'
+import { crawl, readUntil, type Reading, type Slow, type Way } from './slow.ts'
 import { cutUploads, look, type Cuts } from './uploads.ts'
 
 export interface Fuzzing {
@@ -18,8 +20,12 @@ export interface Fuzzing {
   /** Only the batch of this number. */
   at?: number
   uploads: number
+  /** In a row on one connection, none of whose answers is read. */
+  pipelined: number
   /** Null for none. */
-  slow: { connections: number; seconds: number; quietSeconds: number; ways: Way[] } | null
+  slow: { connections: number; seconds: number; ways: Way[] } | null
+  /** For so long somebody reads before others come; 0 is nobody beside the requests. */
+  quietSeconds: number
   /** For the memory to come back, after each part, at most. */
   restMs: number
   /** In all. */
@@ -32,6 +38,9 @@ export interface Figures {
   played: Played
   cuts: Cuts[]
   slow: Slow[]
+  /** How long a bystander's reads take before the requests, and beside them. */
+  quietMs: number[]
+  besideMs: number[]
   /** Private memory after each part, the first after a warm-up. */
   memory: { after: string; mib: number; seconds: number }[]
   problems: string[]
@@ -67,6 +76,8 @@ export async function run(fuzzing: Fuzzing): Promise<Figures> {
     played: nothingPlayed(),
     cuts: [],
     slow: [],
+    quietMs: [],
+    besideMs: [],
     memory: [],
     problems: [],
     seconds: 0,
@@ -140,10 +151,18 @@ async function playAll(running: Running, secrets: Set<string>): Promise<void> {
   if (figures.played.problems.length > 0) return
   await cut(Math.floor(fuzzing.uploads / 10))
   await rest(running, 'a warm-up')
-  await playRounds(requests - warmUp)
+  await beside(running, () => playRounds(requests - warmUp))
   await rest(running, 'the requests')
   await cut(fuzzing.uploads)
   await rest(running, 'the uploads')
+  if (fuzzing.pipelined > 0) {
+    await people.renew()
+    const bearer = scene.people[1]?.token as string
+    const { url } = server
+    figures.problems.push(...(await pipeline({ url, bearer }, fuzzing.pipelined)))
+    await people.bystander.check()
+    await rest(running, `${fuzzing.pipelined} requests in a row`)
+  }
   for (const way of fuzzing.slow?.ways ?? []) {
     await slowly(running, way)
     await rest(running, `slow ${way}`)
@@ -155,16 +174,41 @@ async function playAll(running: Running, secrets: Set<string>): Promise<void> {
   await people.bystander.logIn()
 }
 
-async function slowly({ server, people, figures, fuzzing }: Running, way: Way): Promise<void> {
-  const { slow } = fuzzing
-  if (slow === null) return
+/** What the bystander reads, and has to be answered. */
+async function readingOf({ server, people }: Running): Promise<Reading> {
   const { client } = people.bystander
-  const path = `/store/${MARK}%20inline`
   const value = await (await client.get(`${MARK} inline`)).text()
+  return { url: server.url, bearer: client.token, path: `/store/${MARK}%20inline`, value }
+}
+
+/** While somebody reads. */
+async function beside(running: Running, work: () => Promise<void>): Promise<void> {
+  const { quietSeconds, requests } = running.fuzzing
+  const { quietMs, besideMs, problems } = running.figures
+  if (quietSeconds === 0 || requests === 0) return work()
+  const reading = await readingOf(running)
+  const line = openLine(reading.url)
+  try {
+    const quietUntil = performance.now() + quietSeconds * 1000
+    const isQuietOver = (): boolean => performance.now() > quietUntil
+    quietMs.push(...(await readUntil(line, reading, problems, isQuietOver)))
+    let isOver = false
+    const working = work().finally(() => (isOver = true))
+    working.catch(() => undefined)
+    besideMs.push(...(await readUntil(line, reading, problems, () => isOver)))
+    await working
+  } finally {
+    line.close()
+  }
+}
+
+async function slowly(running: Running, way: Way): Promise<void> {
+  const { server, figures, fuzzing } = running
+  const { slow, quietSeconds } = fuzzing
+  if (slow === null) return
   const descriptors = (): number => openDescriptors(server)
-  const reading = { url: server.url, bearer: client.token, path, value, descriptors }
-  const found = await crawl(way, { ...reading, ...slow })
-  figures.slow.push(found)
+  const reading = await readingOf(running)
+  figures.slow.push(await crawl(way, { ...reading, descriptors, quietSeconds, ...slow }))
 }
 
 /**
@@ -203,8 +247,24 @@ async function waiting({ output }: Server): Promise<string[]> {
 
 const p99 = (ms: number[]): string => (at(ms, 0.99) || 0).toFixed(1)
 
+/** Below, nobody notices, and a busy machine does as much by itself. */
+const UNNOTICED_MS = 5
+
+/** Whose reads took more than twice as long beside slow clients. To be judged on a quiet machine. */
+export const slowedBy = ({ slow }: Figures): string[] =>
+  slow
+    .filter(({ quietMs, besideMs }) => {
+      const beside = at(besideMs, 0.99)
+      return beside > UNNOTICED_MS && beside > 2 * at(quietMs, 0.99)
+    })
+    .map(
+      ({ way, quietMs, besideMs }) =>
+        `beside slow ${way} reads have a p99 of ${p99(besideMs)} ms, before ${p99(quietMs)} ms`,
+    )
+
 /** All that was done and found, in lines. */
-export function toTable({ played, cuts, slow, memory, problems, seconds, seed }: Figures): string {
+export function toTable(figures: Figures): string {
+  const { played, cuts, slow, memory, problems, seconds, seed, quietMs, besideMs } = figures
   const sum = (of: 'cuts' | 'files' | 'resets'): number =>
     cuts.reduce((all, one) => all + one[of], 0)
   const leaked = problems.filter((problem) => problem.includes('LEAKED')).length
@@ -218,6 +278,12 @@ export function toTable({ played, cuts, slow, memory, problems, seconds, seed }:
     ...[...played.answers]
       .toSorted(([, a], [, b]) => b - a)
       .map(([name, times]): [string, number] => [`  answers ${name}`, times]),
+    [
+      'reads beside them',
+      besideMs.length > 0
+        ? `${besideMs.length}, p99 ${p99(besideMs)} ms; before, ${p99(quietMs)} ms`
+        : 0,
+    ],
     ['uploads cut', sum('cuts')],
     ['  of which were files', sum('files')],
     ['  by a reset', sum('resets')],

@@ -37,11 +37,15 @@ export interface Slow {
   problems: string[]
 }
 
-export interface SlowOptions {
+/** What a bystander reads, again and again. */
+export interface Reading {
   url: string
   bearer: string
   path: string
   value: string
+}
+
+export interface SlowOptions extends Reading {
   connections: number
   quietSeconds: number
   /** At most. */
@@ -122,9 +126,9 @@ const argumentsFor = (connections: number, seconds: number): string[] => {
   ]
 }
 
-async function readUntil(
+export async function readUntil(
   line: Line,
-  { path, bearer, value }: SlowOptions,
+  { path, bearer, value }: Reading,
   problems: string[],
   isOver: () => boolean,
 ): Promise<number[]> {

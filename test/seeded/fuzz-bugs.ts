@@ -56,6 +56,13 @@ const bugs: Bug[] = [
     notices: REQUESTS,
   },
   {
+    name: 'any number of requests wait on a connection',
+    file: 'src/http/server.ts',
+    find: 'if (waiting > MOST_WAITING) {',
+    replace: 'if (waiting > 100 * 1000 * MOST_WAITING) {',
+    notices: 'that asks in a row and reads nothing',
+  },
+  {
     name: 'an upload that broke off leaves its file',
     file: VALUE,
     find: '} else await discard()',
