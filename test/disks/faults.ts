@@ -78,7 +78,7 @@ async function answerTo({ act }: Change): Promise<Answer> {
 const isFull = ({ error }: DiskFault): boolean => error === 'ENOSPC' || error === 'EDQUOT'
 
 /** What may be answered when this call has failed, besides that it was done. */
-function mayAnswer({ op, path }: Call, fault: DiskFault, { spills }: Deed): string[] {
+function mayAnswer({ op, path }: Call, fault: DiskFault): string[] {
   const isLasting = fault.later !== undefined
   if (path.startsWith('blobs')) {
     if (isFull(fault)) return ['507 SIZE03']
@@ -89,7 +89,7 @@ function mayAnswer({ op, path }: Call, fault: DiskFault, { spills }: Deed): stri
   if (op === 'write' && path.endsWith('-wal')) {
     if (fault.error === 'ENOSPC' || (fault.error === 'EDQUOT' && isLasting)) return ['507 SIZE03']
     if (fault.error === 'EROFS' && isLasting) return ['503 ERR05']
-    return spills === true ? ['503 ERR04', '503 ERR05'] : ['503 ERR04']
+    return ['503 ERR04']
   }
   // The index of the log comes after the log: what failed there may have happened.
   if (op === 'sync' || path.endsWith('-shm')) return ['503 ERR04']
@@ -159,7 +159,12 @@ export async function tryCase(
   // Reads go on while the disk takes no writes.
   if (!isUnknown && failed !== undefined) await place.unlessStopped(() => readOn(place, fault))
   disk.calm()
-  if (failed !== undefined) judge(answers, mayAnswer(failed, fault, deed), failed)
+  if (failed !== undefined) {
+    const may = mayAnswer(failed, fault)
+    // What fails before the commit has not happened.
+    if (deed.spills === true && failed.path.endsWith('-wal')) may.push('503 ERR05')
+    judge(answers, may, failed)
+  }
   if (!isUnknown) {
     await place.unlessStopped(async () => {
       await lookAtAll(all)
