@@ -57,7 +57,7 @@ const bugs: Bug[] = [
   },
   {
     name: 'any number of requests wait on a connection',
-    file: 'src/http/server.ts',
+    file: 'src/http/connections.ts',
     find: 'if (waiting > MOST_WAITING) {',
     replace: 'if (waiting > 100 * 1000 * MOST_WAITING) {',
     notices: 'that asks in a row and reads nothing',

@@ -140,12 +140,9 @@ export const bugsOfOrder: SeededBug[] = [
   one(
     'a batch that was done is answered as an unexpected error now and then',
     'src/http/routes/batch.ts',
-    'json({ results: await batch.run(deps, self, body.operations) }),',
-    `{
-      const results = await batch.run(deps, self, body.operations)
-      if (Math.random() < 0.1) throw new Error('seeded')
-      return json({ results })
-    },`,
+    '      return json({ results }, quotaHeaders(deps, used))',
+    `      if (Math.random() < 0.1) throw new Error('seeded')
+      return json({ results }, quotaHeaders(deps, used))`,
   ),
   one(
     'a connection ends without an answer now and then',
