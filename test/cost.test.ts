@@ -2,15 +2,18 @@
 // syncs of the disk for the writes that are acknowledged.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { channel } from 'node:diagnostics_channel'
 import { Agent, request } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { text } from 'node:stream/consumers'
+import { eventually } from './helpers/eventually.ts'
 import { FROM_SOURCE, install } from './helpers/executable.ts'
 import { expectStatus } from './helpers/expect.ts'
 import { readPage } from './helpers/feed.ts'
-import { startNode, type TestNode } from './helpers/node.ts'
+import { ofFile, startNode, type TestNode } from './helpers/node.ts'
 import { remoteClient, signUp } from './helpers/remote.ts'
 import { count, skip } from './helpers/trace.ts'
+import { openWire } from './helpers/wire.ts'
 
 const VALUE = randomBytes(4096)
 const ANY = { 'X-Sync-Token': '*' }
@@ -148,6 +151,46 @@ describe('What a request asks of the system', { skip }, () => {
       callsOf(t, 'PUT', () => '/store/a'),
       48,
     ))
+})
+
+describe('Answers to requests that come at once', ofFile, () => {
+  const REQUESTS = 8
+
+  /** What is done for them, in order. */
+  async function answerAll(t: TestContext, node: TestNode, bearer: string): Promise<string[]> {
+    const wires = await Promise.all(Array.from({ length: REQUESTS }, () => openWire(t, node.port)))
+    const head = `GET /store/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bearer}\r\n\r\n`
+    const askAll = async (): Promise<void> => {
+      for (const wire of wires) wire.send(head)
+      for (const wire of wires) assert.equal((await wire.answer())?.status, 200)
+    }
+    await askAll() // connections are accepted one a turn
+    const done: string[] = []
+    const send = (): void => void done.push('sent')
+    const { database } = node.running.deps
+    const { execute } = database
+    Object.assign(database, {
+      execute(...args: Parameters<typeof execute>) {
+        done.push('read')
+        return execute(...args)
+      },
+    })
+    channel('http.server.response.finish').subscribe(send)
+    await askAll()
+    channel('http.server.response.finish').unsubscribe(send)
+    Object.assign(database, { execute })
+    for (const { socket } of wires) socket.destroy()
+    return done
+  }
+
+  it('leave one after the other, when the work for all of them is done', async (t) => {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('a', VALUE)
+    const each = (what: string): string[] => Array.from({ length: REQUESTS }, () => what)
+    // That all come in one turn of the server is likely, and not sure on a busy machine.
+    await eventually(async () => answerAll(t, node, ana.token), [...each('read'), ...each('sent')])
+  })
 })
 
 describe('Writes that come at once', { skip }, () => {

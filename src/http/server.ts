@@ -125,25 +125,24 @@ function respondBy(
     const env = bindings as HttpBindings
     const response = await app.fetch(request, env)
     if (isEarly(response, env)) return sendEarly(response, env, stopped)
-    sendWithOthers(env.outgoing.socket)
+    await endOfTurn()
     return response
   }
 }
 
-const corked: Socket[] = []
+let turn: Promise<void> | undefined
 
 /**
  * Answers that are ready in one turn of the event loop leave at its end: to send each alone, between the
- * work for two others, wakes its reader's process every time.
+ * work for two others, wakes its reader's process every time. (Not by `cork`: the end of an answer undoes it.)
  */
-function sendWithOthers(socket: Socket | null): void {
-  if (socket === null) return
-  socket.cork()
-  if (corked.push(socket) > 1) return
-  setImmediate(() => {
-    for (const one of corked.splice(0)) one.uncork()
-  })
-}
+const endOfTurn = (): Promise<void> =>
+  (turn ??= new Promise((resolve) => {
+    setImmediate(() => {
+      turn = undefined
+      resolve()
+    })
+  }))
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
