@@ -1,11 +1,14 @@
-// What requests cost is proven in counts, which no busy machine spoils: SQL statements, system calls, and
-// syncs of the disk for the writes that are acknowledged.
+// What requests cost is proven in counts, which no busy machine spoils: SQL statements, bytes of the heap,
+// system calls, and syncs of the disk for the writes that are acknowledged.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { channel } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import { Agent, request } from 'node:http'
+import { connect } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import { text } from 'node:stream/consumers'
+import { getHeapStatistics } from 'node:v8'
 import { eventually } from './helpers/eventually.ts'
 import { FROM_SOURCE, install } from './helpers/executable.ts'
 import { expectStatus } from './helpers/expect.ts'
@@ -86,6 +89,51 @@ describe('What a request asks of the database', () => {
     await ana.save('a', VALUE)
     const { cursor } = await readPage(ana)
     await expectAtMost(node, { reads: 1, writes: 0 }, () => readPage(ana, `?since=${cursor}`))
+  })
+})
+
+describe('What a request takes of the heap', ofFile, () => {
+  const ROUNDS = 10
+  const REQUESTS = 300
+
+  /** Bytes a request, of the server and of the little that asks it: this is one process. */
+  async function bytesOf(t: TestContext, toPath: (cursor: string) => string): Promise<number> {
+    const node = await startNode(t)
+    const ana = await node.signUp('ana')
+    await ana.save('a', VALUE)
+    const path = toPath((await readPage(ana)).cursor)
+    const socket = connect({ port: node.port, host: '127.0.0.1' })
+    t.after(() => socket.destroy())
+    const asked = Buffer.from(
+      `GET ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${ana.token}\r\n\r\n`,
+    )
+    // All that is asked is answered before the next is: an answer comes in one piece.
+    const ask = async (count: number): Promise<void> => {
+      for (let one = 0; one < count; one++) {
+        socket.write(asked)
+        await once(socket, 'data')
+      }
+    }
+    // The least of some rounds: code that is compiled on the way takes memory too.
+    const rounds: number[] = []
+    for (let round = 0; round < ROUNDS; round++) {
+      const before = getHeapStatistics().total_allocated_bytes
+      await ask(REQUESTS)
+      rounds.push((getHeapStatistics().total_allocated_bytes - before) / REQUESTS)
+    }
+    const found = Math.min(...rounds)
+    t.diagnostic(`${Math.round(found)} bytes`)
+    return found
+  }
+
+  it('is some 50 KB for a value', async (t) => {
+    const found = await bytesOf(t, () => '/store/a')
+    assert.ok(found > 0 && found <= 54_000, `${found} bytes a request`)
+  })
+
+  it('is some 56 KB for a poll that brings nothing', async (t) => {
+    const found = await bytesOf(t, (cursor) => `/changes?since=${cursor}`)
+    assert.ok(found > 0 && found <= 62_000, `${found} bytes a request`)
   })
 })
 
