@@ -1,4 +1,5 @@
 // Owns `sync-node serve`, the command that runs when none is named.
+import { setFlagsFromString } from 'node:v8'
 import { readConfig, type Config } from '../config.ts'
 import { becomeOwner, reportReady } from '../installed.ts'
 import { openLog, type Log } from '../log.ts'
@@ -27,6 +28,9 @@ export const serve: Command = {
       log,
       onFatal: () => setTimeout(() => process.exit(1), LAST_ANSWERS_MS),
     })
+    // Code of that compiler takes more memory than it saves time. As an option of the executable it would
+    // have V8 compile all of Node at each start, whose compiled code was made without it.
+    setFlagsFromString('--no-maglev')
     greet(log, config, node.port)
     if (node.metricsPort !== null) {
       log.info(`metrics: http://127.0.0.1:${node.metricsPort}/metrics, for this machine alone`)
