@@ -27,6 +27,7 @@ import { openMailer, type Mailer } from './mail.ts'
 import { openMetrics, type Metrics } from './metrics.ts'
 import * as nodeRow from './node-row.ts'
 import { commitDateMs, startWorker } from './packed.ts'
+import * as peers from './peers.ts'
 import { passwords } from './password.ts'
 import * as place from './place.ts'
 import { isUnfinished } from './restore.ts'
@@ -190,11 +191,15 @@ async function openData(config: Config, opening: Opening) {
     onChange: (accounts) => listeners.announce(accounts),
   })
   const { database } = opened
+  let joined: peers.Peers | undefined
   try {
     await nodeRow.prepare({ config, database, log, space }, { check: keys.check, time, isServer })
     const row = await (isServer ? nodeRow.countStart(database) : nodeRow.read(database))
     await opened.follow()
     const clock = guardedClock(time, commitDateMs, row.newest)
+    if (isServer && config.database !== null) {
+      joined = await peers.join({ clock, config, database }, row.start)
+    }
     const blobs = await place.open(
       { clock, config, database, log, random: randomBytes },
       { start: row.start, isServer, onFatal },
@@ -215,8 +220,10 @@ async function openData(config: Config, opening: Opening) {
       random: randomBytes,
       space,
     }
-    return { deps, database, wasClean: row.wasClean, close: () => closeData(deps, database) }
+    const { wasClean } = row
+    return { deps, database, wasClean, close: () => closeData(deps, database, joined) }
   } catch (error) {
+    await joined?.leave()
     database.close()
     await database.closed
     return explain(error)
@@ -226,8 +233,13 @@ async function openData(config: Config, opening: Opening) {
 const metricsFor = async ({ metricsPort }: Config, isServer: boolean): Promise<Metrics | null> =>
   isServer && metricsPort !== null ? openMetrics() : null
 
-async function closeData({ blobs }: Deps, database: OpenDatabase): Promise<void> {
+async function closeData(
+  { blobs }: Deps,
+  database: OpenDatabase,
+  joined?: peers.Peers,
+): Promise<void> {
   await blobs.close()
+  await joined?.leave()
   database.close()
   await database.closed
 }

@@ -22,6 +22,9 @@ interface Opening {
   onFatal: (reason: string) => void
 }
 
+// Some may be lost, and the others in good order.
+const LOOKED_AT = 10
+
 /** Throws Refusal. */
 export async function open(deps: PlaceDeps, { start, isServer, onFatal }: Opening): Promise<Blobs> {
   const { config, random } = deps
@@ -121,7 +124,7 @@ export async function openBucket(
 }
 
 /** A bucket that cannot be reached may be there in a minute: the rest goes on without it. */
-async function expectOurs({ config, log }: PlaceDeps, blobs: S3Blobs): Promise<void> {
+async function expectOurs({ config, database, log }: PlaceDeps, blobs: S3Blobs): Promise<void> {
   try {
     const owner = await blobs.claim()
     if (owner === 'unfinished') {
@@ -129,7 +132,8 @@ async function expectOurs({ config, log }: PlaceDeps, blobs: S3Blobs): Promise<v
         'The values for the bucket of BLOB_URL are not all there yet: run migrate-data, or restore, again.',
       )
     }
-    if (owner === 'nobody') {
+    // It is ours also where a start was made before there were values, which then went elsewhere.
+    if (owner === 'nobody' || (owner === 'ours' && (await hasNone(database, blobs)))) {
       throw new Refusal(
         'BLOB_URL names a bucket without the values of this data: set it as it was.',
       )
@@ -144,6 +148,17 @@ async function expectOurs({ config, log }: PlaceDeps, blobs: S3Blobs): Promise<v
     if (!(error instanceof Away)) throw error
     if (error.state === 'refused') throw new Refusal(refusedBy(error))
   }
+}
+
+/** Whether values were stored, and of some of them none is there. Throws Away. */
+async function hasNone(database: Deps['database'], blobs: Blobs): Promise<boolean> {
+  const { rows } = await database.execute(
+    `SELECT store_file FROM sync_store WHERE store_file IS NOT NULL LIMIT ${LOOKED_AT}`,
+  )
+  for (const { store_file: name } of rows) {
+    if ((await blobs.size(String(name))) !== undefined) return false
+  }
+  return rows.length > 0
 }
 
 const refusedBy = ({ reason }: Away): string =>

@@ -410,6 +410,27 @@ describe('Nodes on a database server', { skip }, () => {
     await expectStatus(await remoteClient(third.url, opened).get('a'), 200)
   })
 
+  it('are refused with their values elsewhere than those of the others', async (t) => {
+    const [{ url }, bucket] = await Promise.all([openServer(t), startBucket(t)])
+    const environment = { DATABASE_URL: url, SECRET_KEY, ...bucket.environment }
+    const elsewhere = {
+      ...environment,
+      BLOB_URL: `${bucket.environment['BLOB_URL']}`.replace('of/ana', 'of/bob'),
+    }
+    const begin = (of: Record<string, string>) => startNode(t, of)
+    const refused = (says: RegExp) => (error: unknown) =>
+      error instanceof StartError && says.test(error.message)
+    // A first start there claims it; once that node has stopped, another place may be taken.
+    await (await begin(elsewhere)).stop()
+    const node = await begin(environment)
+    await assert.rejects(begin(elsewhere), refused(/^A node that runs on this database has/))
+    const other = await begin(environment)
+    await (await node.signUp('ana')).save('a', randomBytes(20_000))
+    for (const one of [node, other]) await one.stop()
+    await assert.rejects(begin(elsewhere), refused(/without the values of this data/))
+    await begin(environment)
+  })
+
   it('have commands that work on it, and others that say what does', async (t) => {
     const { url } = await openServer(t)
     const node = await startNode(t, {}, { databaseUrl: url })
