@@ -17,6 +17,7 @@ import * as transfer from './database/transfer.ts'
 import { Refusal } from './errors.ts'
 import { DATABASE } from './manifest.ts'
 import { findSecret } from './node.ts'
+import * as peers from './peers.ts'
 import { expectFolder, isUnused } from './place.ts'
 import { deriveKeys } from './secret.ts'
 import { randomBytes, unique } from './token.ts'
@@ -164,7 +165,11 @@ async function prepare(source: Source, server: Database, state: string): Promise
     // Rows that have come may be others by now.
     return found.state === state ? id : begin(id)
   }
-  if (await isUnused(server)) return begin(id)
+  if (await isUnused(server)) {
+    // It would go on with what comes and goes under it, and take in what is then thrown away.
+    if (await peers.areThere(server, Date.now())) throw inUse()
+    return begin(id)
+  }
   if (node['secret_check'] !== source.node['secret_check']) throw othersData()
   if (isSameNode(source, node)) return id
   throw new Refusal(
@@ -174,6 +179,11 @@ async function prepare(source: Source, server: Database, state: string): Promise
 
 const isSameNode = ({ node }: Source, other: Record<string, unknown>): boolean =>
   Object.entries(node).every(([name, value]) => name === 'id' || other[name] === value)
+
+const inUse = (): Refusal =>
+  new Refusal(
+    'A node runs on the database at --to: stop it first (a killed node counts for 10 minutes).',
+  )
 
 const othersData = (): Refusal =>
   new Refusal(

@@ -528,9 +528,16 @@ describe('A target of migrate-data', { skip }, () => {
     const world = await openWorld(t)
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]
     const settings = { ...bucket.environment, SECRET_KEY: 's'.repeat(40), DATABASE_URL: sqld.url }
-    await (await startNode(t, settings)).stop()
+    const begun = await startNode(t, settings)
     const { toBucket, environment } = callOf(bucket, world.root)
     const here = install(t, PROGRAM)
+    const untouched = await rowsIn(sqld)
+    assert.match(
+      refused(await here.run([...toBucket, '--to', sqld.url], environment)),
+      /A node runs on the database at --to: stop it first/,
+    )
+    assert.deepEqual(await rowsIn(sqld), untouched)
+    await begun.stop()
     // Somebody may think that this is how data moves.
     const early = {
       ...environment,
