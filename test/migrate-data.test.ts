@@ -550,6 +550,30 @@ describe('A target of migrate-data', { skip }, () => {
     await expectWorld(t, world, { ...environment, ...lines })
   })
 
+  it('is emptied by the next run, where the one before was killed at that', async (t) => {
+    const world = await openWorld(t)
+    const [sqld, bucket] = [await openServer(t), await startBucket(t)]
+    const secret = { SECRET_KEY_FILE: join(world.root, 'secret') }
+    const settings = { ...bucket.environment, ...secret, DATABASE_URL: sqld.url }
+    await (await startNode(t, settings)).stop()
+    const proxy = await startDatabaseProxy(t, sqld.url)
+    const { toBucket, environment } = callOf(bucket, world.root)
+    const here = install(t, PROGRAM)
+    const child = here.launch([...toBucket, '--to', proxy.url], environment)
+    proxy.holds = (body) => {
+      const isHalfWay = body.includes('DROP TABLE \\"sync_account\\"')
+      if (isHalfWay) child.signal('SIGKILL')
+      return isHalfWay
+    }
+    assert.equal((await child.ended).signal, 'SIGKILL')
+    assert.match(refused(await here.run(['serve'], settings)), /has not all come/)
+    const other = await startBucket(t)
+    const call = callOf(other, world.root)
+    const args = [...call.toBucket, '--to', sqld.url]
+    const lines = linesOf(done(await here.run(args, call.environment)))
+    await expectWorld(t, world, { ...call.environment, ...lines })
+  })
+
   it('that does not keep what it was given is noticed', async (t) => {
     const world = await openWorld(t)
     const [sqld, bucket] = [await openServer(t), await startBucket(t)]

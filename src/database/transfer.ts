@@ -96,6 +96,15 @@ export async function begin(
   { node, mark }: { node: Record<string, unknown>; mark: Mark },
 ): Promise<void> {
   const left = (await tablesIn(target)).toReversed()
+  // Interrupted from here on, it is to be known for what it is, by nodes and the next run.
+  if (left.includes('migration')) {
+    await target.execute(
+      sql(`INSERT OR REPLACE INTO migration (number, name, checksum) VALUES (?, ?, '')`, [
+        UNFINISHED,
+        mark.source,
+      ]),
+    )
+  }
   for (const name of left) if (!APART.has(name)) await target.execute(`DROP TABLE "${name}"`)
   const { rows: views } = await target.execute(`SELECT name FROM sqlite_master WHERE type = 'view'`)
   const drop = [
