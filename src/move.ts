@@ -173,7 +173,7 @@ async function prepare(source: Source, server: Database, state: string): Promise
   if (node['secret_check'] !== source.node['secret_check']) throw othersData()
   if (isSameNode(source, node)) return id
   throw new Refusal(
-    'The data has been moved to this database server already, and was used there since: nothing is moved again.',
+    'The data has been moved to this database server already, and was used there or here since: an empty one takes it again.',
   )
 }
 
