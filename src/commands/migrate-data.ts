@@ -93,7 +93,8 @@ function readTarget(environment: Environment, to: Record<string, string>): Confi
     const { message } = error as Error
     const [, name = '', takes] = /^(\w+) is wrong: it takes (.*)\.$/.exec(message) ?? []
     if (!(error instanceof ConfigError) || !names.includes(name)) throw error
-    throw new UsageError(`--to takes ${takes}`)
+    // Of a database in a file nothing is said: it comes from there.
+    throw new UsageError(`--to takes ${takes?.replace(/^file: .*, or /, '')}`)
   }
 }
 
