@@ -733,7 +733,10 @@ describe('The way of calling migrate-data', { skip }, () => {
       [[...s3, ...s3], /or one of each;/],
       [[...s3, 'more'], /takes no arguments;/],
       [['--to', 's3://'], /--to takes s3:\/\/bucket\/prefix\?endpoint=/],
-      [[...s3, '--to', 'libsql://host?authToken=hidden'], /--to takes a libSQL server such as libsql:/],
+      [
+        [...s3, '--to', 'libsql://host?authToken=hidden'],
+        /--to takes a libSQL server such as libsql:/,
+      ],
       [['--to', 'libsql://host'], /takes --to s3:\/\/bucket\/prefix too:/],
     ] as const) {
       const { code, stderr } = await here.run(['migrate-data', ...args], credentials)
