@@ -18,7 +18,7 @@ protocol := account batch changes client client-feed client-session conditions d
 	hostile invitation key limit list mail matrix model openapi password permission quota race range replica \
 	replica-account replica-meta replica-shared replica-trouble session store upload
 
-.PHONY: help run dev build release test suite seeded linearizable cluster attack faults disks powercut crash soak bench check fix clean fuzz
+.PHONY: help run dev build release test suite seeded linearizable cluster attack faults disks powercut crash soak bench scale check fix clean fuzz
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -75,6 +75,9 @@ fuzz: dist/sync-node ## send it REQUESTS= (a million) that no client would, and 
 
 bench: dist/sync-node ## measure it beside nginx, Apache, rclone and others: BENCH=word for a part, ROUNDS=5
 	$(node) scripts/bench/main.ts $(BENCH)
+
+scale: dist/sync-node ## what a million accounts need: costs measured, the fan-out simulated: SEED=2
+	$(node) scripts/scale.ts
 
 check: $(installed) ## formatting, lint, types, unused code
 	node_modules/.bin/oxfmt --check
