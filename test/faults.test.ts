@@ -55,7 +55,13 @@ async function failing(t: TestContext, name: string) {
         await place.start()
       }
       try {
-        answers.push(await tryCase(place, deed, { op, at, fault, end }, turn++))
+        let answer = 'not reached'
+        // What the server does by itself is counted as well, at its own times: nothing was tried then.
+        for (let tries = 0; tries < 5 && answer === 'not reached'; tries++) {
+          const one = { op, at: at - (tries % at), fault, end }
+          answer = await tryCase(place, deed, one, turn++)
+        }
+        answers.push(answer)
       } catch (error) {
         assert.fail((error as Error).message)
       }
