@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Request, SyncNode } from './peers.ts'
 
@@ -78,6 +79,8 @@ export async function withTokens(
   { url, authorization }: SyncNode,
   { names, body }: { names: string[]; body: Buffer },
 ): Promise<string[]> {
+  // What the last round left on its way still changes tokens.
+  await pause(500)
   const [head, value, stores] = [`${file}-head`, `${file}-body`, `${file}-stores`]
   const lines: string[] = []
   for (const name of names) {
