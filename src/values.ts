@@ -1,5 +1,6 @@
 // Owns the look at all values, in pages and chunks: no value and no list is held whole.
 import { createHash } from 'node:crypto'
+import type { Row } from '@libsql/core/api'
 import { chunksOf, type Blobs } from './blobs/blobs.ts'
 import { sql, toBytes, type Database } from './database/database.ts'
 import { isIntact } from './value.ts'
@@ -27,6 +28,26 @@ const PAGE = 200
 const NAMES_PAGE = 1000
 const CHUNK_BYTES = 256 * 1024
 
+/** The rows that a query, which takes what comes after the last of `column`, finds page by page. */
+async function* pages(
+  database: Pick<Database, 'execute'>,
+  query: string,
+  column: string,
+): AsyncGenerator<Row[]> {
+  for (let after = ''; ;) {
+    const { rows } = await database.execute(sql(query, [after]))
+    if (rows.length === 0) return
+    yield rows
+    after = String(rows.at(-1)?.[column])
+  }
+}
+
+const toListed = (row: Row): Listed => ({
+  store: String(row['store_key']),
+  token: String(row['store_token']),
+  size: Number(row['size']),
+})
+
 /** All values that are in the database; `isDeep`: their bytes are looked at. */
 export async function* listSmall(
   database: Pick<Database, 'execute'>,
@@ -38,17 +59,12 @@ export async function* listSmall(
       ${isDeep ? 'd.value' : 'NULL'} AS value
     FROM sync_store s LEFT JOIN store_data d ON d.id = s.store_data
     WHERE s.store_file IS NULL AND s.store_key > ? ORDER BY s.store_key LIMIT ${PAGE}`
-  for (let after = ''; ;) {
-    const { rows } = await database.execute(sql(page, [after]))
-    if (rows.length === 0) return
+  for await (const rows of pages(database, page, 'store_key')) {
     yield rows.map((row) => ({
-      store: String(row['store_key']),
-      token: String(row['store_token']),
-      size: Number(row['size']),
+      ...toListed(row),
       length: row['bytes'] === null ? null : Number(row['bytes']),
       isIntact: row['value'] === null || isIntact(toBytes(row['value']), toBytes(row['digest'])),
     }))
-    after = String(rows.at(-1)?.['store_key'])
   }
 }
 
@@ -59,17 +75,12 @@ export async function* listLarge(
   const page = `
     SELECT store_key, store_token, store_file, size, digest FROM sync_store
     WHERE store_file > ? ORDER BY store_file LIMIT ${NAMES_PAGE}`
-  for (let after = ''; ;) {
-    const { rows } = await database.execute(sql(page, [after]))
-    if (rows.length === 0) return
+  for await (const rows of pages(database, page, 'store_file')) {
     yield rows.map((row) => ({
-      store: String(row['store_key']),
-      token: String(row['store_token']),
+      ...toListed(row),
       file: String(row['store_file']),
-      size: Number(row['size']),
       digest: toBytes(row['digest']),
     }))
-    after = String(rows.at(-1)?.['store_file'])
   }
 }
 

@@ -24,7 +24,7 @@ import { open as openRemote } from '../src/database/remote.ts'
 import { parseEnvironmentFile } from '../src/environment-file.ts'
 import { done, refused } from './helpers/backups.ts'
 import { startBucket, type FakeBucket } from './helpers/bucket.ts'
-import { client, type Client } from './helpers/client.ts'
+import { through, type Client } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
 import { EXECUTABLE, FROM_SOURCE, install } from './helpers/executable.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -33,7 +33,7 @@ import { readAll, readPage, type Change } from './helpers/feed.ts'
 import { startNode, temporaryFolder, type TestNode } from './helpers/node.ts'
 import { block } from './helpers/readme.ts'
 import { plant } from './helpers/rows.ts'
-import { hasSqld, startSqld, type Sqld } from './helpers/sqld.ts'
+import { hasSqld, openServer, type Sqld } from './helpers/sqld.ts'
 import { skip as skipSwift, startSwift } from './helpers/swift.ts'
 
 const KIB = 1024
@@ -57,16 +57,6 @@ interface World {
   /** What came after the cursors. */
   news: unknown
 }
-
-async function openServer(t: TestContext): Promise<Sqld> {
-  const sqld = await startSqld()
-  t.after(() => sqld.remove())
-  return sqld
-}
-
-/** The same session, through another node. */
-const through = (node: TestNode, { id, token, user }: Client): Client =>
-  client(node, id, { token, user })
 
 /** All that one can see: stores with their values, who may what, sessions, the feed. */
 async function lookOf(self: Client): Promise<unknown> {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { readConfig } from '../src/config.ts'
 import { sql, type Database } from '../src/database/database.ts'
 import { follow } from '../src/database/follow.ts'
@@ -15,7 +15,7 @@ import { NotSent, openWire } from '../src/database/wire.ts'
 import { openLog } from '../src/log.ts'
 import { openForCommand, start } from '../src/node.ts'
 import { openAccount } from './helpers/accounts.ts'
-import { client, type Client } from './helpers/client.ts'
+import { through } from './helpers/client.ts'
 import { startDatabaseProxy } from './helpers/database-proxy.ts'
 import { startBucket } from './helpers/bucket.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -25,20 +25,10 @@ import { holdPoll, openStream, readAll, readPage } from './helpers/feed.ts'
 import { SECRET_KEY, startNode, temporaryFolder, type TestNode } from './helpers/node.ts'
 import { remoteClient, signUp } from './helpers/remote.ts'
 import { one, rows } from './helpers/rows.ts'
-import { hasSqld, startSqld, type Sqld } from './helpers/sqld.ts'
+import { hasSqld, openServer } from './helpers/sqld.ts'
 
 const ANY = { 'X-Sync-Token': '*' }
 const skip = hasSqld ? false : 'there is no sqld for this machine'
-
-async function openServer(t: TestContext): Promise<Sqld> {
-  const sqld = await startSqld()
-  t.after(() => sqld.remove())
-  return sqld
-}
-
-/** The same session, through another node. */
-const through = (node: TestNode, { id, token, user }: Client): Client =>
-  client(node, id, { token, user })
 
 const listFiles = (folder: string): string[] =>
   existsSync(folder) ? readdirSync(folder, { recursive: true }).map(String) : []

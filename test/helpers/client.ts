@@ -81,3 +81,7 @@ export function client(
   }
   return self
 }
+
+/** The same session, through another node. */
+export const through = (node: TestNode, { id, token, user }: Client): Client =>
+  client(node, id, { token, user })
